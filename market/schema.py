@@ -1,0 +1,108 @@
+"""Ticks as columns: the one layout that every part of MIE shares.
+
+Holds the dtype of a tick, its flags, the `TickBatch` that travels through the dataflow, and the array aliases.
+It refuses to know any venue, file format or store.
+
+A **tick** is one market row, a **trade** or a **quote** (best bid and ask). A **batch** is some milliseconds of
+ticks as one structured NumPy array: contiguous, so it crosses a pipe in one write and is split by one gather.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.void]
+"""A structured array; the docstring of whoever takes or returns one names its dtype."""
+
+TRADE: Final = 0
+QUOTE: Final = 1
+KINDS: Final = ("trade", "quote")
+
+BUY: Final = 1
+SELL: Final = -1
+NO_SIDE: Final = 0
+SIDES: Final = {BUY: "buy", SELL: "sell", NO_SIDE: None}
+
+UNSTAMPED: Final = 1
+"""Flag: the venue gave no usable time, `exchange_ns` is 0 and `event_ns` equals `receive_ns`."""
+REPLAYED: Final = 2
+"""Flag: history that the venue repeats after a subscription; it predates it."""
+BACKFILL: Final = 4
+"""Flag: fetched over REST to fill a gap."""
+
+TRADE_ID_BYTES: Final = 40
+"""Room for a trade id as text: decimal (19 digits), object id (24 hex) or UUID (36)."""
+
+TICK: Final = np.dtype(
+    [
+        ("symbol", "i4"),  # code in the SymbolTable, fixed at start
+        ("venue", "i1"),  # code in market.venues
+        ("kind", "i1"),  # TRADE or QUOTE
+        ("side", "i1"),  # the taker's: BUY, SELL or NO_SIDE
+        ("flags", "u1"),  # UNSTAMPED | REPLAYED | BACKFILL
+        ("price", "f8"),  # trades; NaN on quotes
+        ("size", "f8"),  # trades, base currency (contracts on derivatives); NaN on quotes
+        ("bid", "f8"),  # quotes; NaN on trades and where the side is absent
+        ("bid_size", "f8"),
+        ("ask", "f8"),
+        ("ask_size", "f8"),
+        ("trade_id", f"S{TRADE_ID_BYTES}"),  # as the venue writes it, ASCII; empty on quotes
+        ("exchange_ns", "i8"),  # the venue's stamp as sent, UTC epoch nanoseconds; 0 if UNSTAMPED
+        ("receive_ns", "i8"),  # ours, at the socket
+        ("event_ns", "i8"),  # the stamp on our corrected clock; 0 until sequenced
+    ]
+)
+"""One tick, 120 bytes. Times are int64 UTC epoch nanoseconds, prices and sizes float64 (decimals of up to 15 digits)."""
+
+END_OF_INPUT: Final = np.iinfo(np.int64).max
+"""The watermark of a partition that has ended: it holds nobody back any more."""
+
+
+def empty_ticks(rows: int = 0) -> Rows:
+    """Return `rows` TICK rows with NaN prices and zeros elsewhere."""
+    ticks = np.zeros(rows, TICK)
+    for column in ("price", "size", "bid", "bid_size", "ask", "ask_size"):
+        ticks[column] = np.nan
+    return ticks
+
+
+@dataclass(slots=True)
+class TickBatch:
+    """Ticks of one venue in receive order, and the promise that goes with them.
+
+    Attributes:
+        venue: Venue code.
+        ticks: n rows of TICK, sorted by `receive_ns`; may be empty.
+        watermark_ns: Everything of this venue received at or before this time is in this batch or an earlier one.
+        status: Counters of the venue's session since its start, at most once a second; see `VenueCounters`.
+    """
+
+    venue: int
+    ticks: Rows
+    watermark_ns: int
+    status: VenueCounters | None = None
+
+
+@dataclass(slots=True)
+class VenueCounters:
+    """What a venue's session has counted since it started, in messages, rows and events."""
+
+    state: str = "connecting"
+    """`connecting`, `live`, `stale`, `down` or `ended`."""
+    messages: int = 0
+    bytes: int = 0
+    rejects: int = 0
+    unknown_symbols: int = 0
+    refused: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    backlog_rows: int = 0
+    last_receive_ns: int = 0
+    last_reject: str = ""
