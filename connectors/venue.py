@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from market.schema import I64, Rows
-from market.symbols import split_native, symbol_of
+from market.symbols import check_symbol, split_native, symbol_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class _Learning(dict[str, int]):
         self._names = names
         self._natives = natives
 
-    def get(self, native: str, default: Any = None) -> Any:  # noqa: ANN401 - dict's own signature
+    def get(self, native: str, default: Any = None) -> Any:
         code = super().get(native)
         if code is not None:
             return code
@@ -189,7 +189,15 @@ class _Learning(dict[str, int]):
 def glued_symbol(native: str) -> str | None:
     """Return our symbol for a native one without separator, `BTCUSDT` -> `BTC-USDT`."""
     parts = split_native(native)
-    return None if parts is None else symbol_of(*parts)
+    return None if parts is None else paired_symbol(*parts)
+
+
+def paired_symbol(base: str, quote: str, *, perpetual: bool = False) -> str | None:
+    """Return our symbol for two currency codes as a venue writes them; None if they do not make one."""
+    try:
+        return check_symbol(symbol_of(base, quote, perpetual=perpetual))
+    except ValueError:
+        return None
 
 
 class Venue(Protocol):

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from market.schema import F64, I64, Rows
+from market.schema import F64, I8, I64, Rows
 
 CONFIRMED: Final = 0
 WICK: Final = 1
@@ -34,6 +34,7 @@ CANDLE: Final = np.dtype(
         ("venues", "i4"),  # how many venues traded in it
         ("wicks", "i4"),  # filtered trades, not in any other field
         ("revision", "i4"),  # 0 when it closed, +1 each time late trades amended it
+        ("as_of_ns", "i8"),  # whole second of the candle clock that made this row: its end, later if amended; 0: history
     ]
 )
 
@@ -166,6 +167,6 @@ class ForgedTicks:
 
     ticks: Rows
     release_ns: I64
-    verdict: I64
+    verdict: I8
     reference: F64
     deviation_bps: F64

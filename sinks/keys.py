@@ -8,6 +8,8 @@ CANDLE_CHANNEL_PREFIX = "NEW_CANDLE:"
 WICK_CHANNEL_PREFIX = "WICK:"
 WICK_STREAM = "wicks"
 SPOOL_POSITION_PREFIX = "mie:spool:"
+WRITER = "mie:writer"
+"""Hash with the state of the writer process."""
 
 CANDLE_STREAM_LENGTH = 100_000
 """Approximate bound of each `candles:*` stream, entries."""

@@ -97,5 +97,10 @@ spool_positions = Table(
 )
 """How far each write-ahead spool is in this database, committed with the rows themselves."""
 
-HYPERTABLES: Final = {"candles": "open_time", "indicators": "open_time", "correlations": "open_time", "wicks": "event_time"}
+HYPERTABLES: Final = {
+    "candles": "open_time",
+    "indicators": "open_time",
+    "correlations": "open_time",
+    "wicks": "event_time",
+}
 """Table -> time column, made hypertables where the TimescaleDB extension is there."""

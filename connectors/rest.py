@@ -1,0 +1,46 @@
+"""The few REST calls a collector makes: lists at the start, a token before connecting. Blocking; call from a thread."""
+
+from __future__ import annotations
+
+import ssl as tls
+import urllib.error
+import urllib.request
+from typing import Final
+
+TIMEOUT_S: Final = 10.0
+MAX_BYTES: Final = 64 * 1024 * 1024
+_AGENT: Final = "mie/0.1"
+
+
+class RestError(Exception):
+    """A REST call failed.
+
+    Attributes:
+        status: HTTP status; 0 if there was no answer.
+    """
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None) -> bytes:
+    """Return the body of a GET, or of a POST with an empty body.
+
+    Raises:
+        RestError: No answer within TIMEOUT_S, a status other than 200, or more than MAX_BYTES.
+    """
+    request = urllib.request.Request(url, data=b"" if post else None, headers={"User-Agent": _AGENT})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as response:
+            body: bytes = response.read(MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        error.close()
+        text = f"HTTP {error.code}"
+        raise RestError(text, error.code) from None
+    except (OSError, ValueError) as error:
+        raise RestError(str(getattr(error, "reason", error))) from None
+    if len(body) > MAX_BYTES:
+        text = f"answer longer than {MAX_BYTES} bytes"
+        raise RestError(text)
+    return body

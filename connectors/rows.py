@@ -1,0 +1,263 @@
+"""From decoded messages to TICK rows and rejects: the part of decoding that is the same on every venue.
+
+A venue's module says how: one permissive message type, and a `walk` over messages that appends one tuple a row.
+Here is the rest: reading what can be read, columns, checks on values, rejects. Knows no venue's field names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, nan
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from connectors.venue import Catalog, Control, Decoded, Reject
+from market.schema import I64, NO_SIDE, QUOTE, REPLAYED, TICK, TRADE, TRADE_ID_BYTES, UNSTAMPED, Bool, Rows, empty_ticks
+from market.venues import VENUE_CODES
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+"""What a msgspec decoder raises on bytes that are not what its type says."""
+
+UNKNOWN: Final = -1
+"""Stands in the symbol column for a native symbol that the catalog does not hold."""
+BAD_SIDE: Final = 2
+"""Stands in the side column for a side that the venue does not document."""
+
+MALFORMED: Final = "malformed"
+UNKNOWN_CHANNEL: Final = "unknown channel"
+UNKNOWN_SYMBOL: Final = "unknown symbol"
+BAD_PRICE: Final = "bad price"
+BAD_SIZE: Final = "bad size"
+BAD_SIDE_REASON: Final = "bad side"
+BAD_TRADE_ID: Final = "bad trade id"
+BAD_TIME_REASON: Final = "bad time"
+EMPTY_QUOTE: Final = "empty quote"
+
+TradeRow = tuple[int, int, float | None, float | None, int, str | int, object]
+"""Place of the frame in its batch, symbol code, price, size, side, trade id, the venue's time as decoded."""
+QuoteRow = tuple[int, int, float | None, float | None, float | None, float | None, object]
+"""Place of the frame, symbol code, bid, bid size, ask, ask size, the venue's time as decoded."""
+
+_Checks = list[tuple[str, Bool]]
+_Rejected = list[tuple[int, str]]
+
+Times = Callable[[Any], I64]
+"""How a venue's times become nanoseconds: a function of `connectors.times`."""
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+class Batch:
+    """One batch of messages, sorted: what a venue's `walk` fills.
+
+    Attributes:
+        trades: A tuple a trade, in frame order.
+        quotes: A tuple a quote, in frame order.
+        others: Places of the frames that are neither, ascending.
+        replayed: Places of the frames that hold history.
+    """
+
+    __slots__ = ("others", "quotes", "replayed", "trades")
+
+    def __init__(self) -> None:
+        self.trades: list[TradeRow] = []
+        self.quotes: list[QuoteRow] = []
+        self.others: list[int] = []
+        self.replayed: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[M]):
+    """How a venue's frames become rows, as facts for `decode`.
+
+    Attributes:
+        venue: Venue name.
+        decoder: Reads a frame into the one permissive message type of the venue, control frames included.
+        blank: A message that is neither trade nor quote; stands in for a frame that cannot be read.
+        walk: Sorts messages, in frame order, into the rows and others of a batch.
+        trade_times: Reads the times of trade rows.
+        quote_times: Reads the times of quote rows.
+        control: Reads control frames; what it does not know is no control frame.
+    """
+
+    venue: str
+    decoder: msgspec.json.Decoder[M]
+    blank: M
+    walk: Callable[[Iterable[M], Batch, Catalog], None]
+    trade_times: Times
+    quote_times: Times
+    control: Callable[[bytes], Control | None]
+
+
+def decode(reading: Reading[M], frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames into ticks, as `Venue.decode`.
+
+    Messages are walked as they are decoded; only if one cannot be read is the batch read again, frame by frame.
+    """
+    batch = Batch()
+    unreadable: set[int] = set()
+    try:
+        reading.walk(map(reading.decoder.decode, frames), batch, catalog)
+    except UNREADABLE:
+        batch = Batch()
+        messages = [_read_frame(reading.decoder, frame) for frame in frames]
+        unreadable.update(at for at, message in enumerate(messages) if message is None)
+        reading.walk([message or reading.blank for message in messages], batch, catalog)
+    return _decoded(reading, batch, frames, receive_ns, unreadable)
+
+
+def _read_frame(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
+    """Decode one frame; an empty text where a number belongs, which venues send for an absent side, is null."""
+    message = read_one(decoder, frame)
+    if message is None and b'""' in frame:
+        message = read_one(decoder, frame.replace(b'""', b"null"))
+    return message
+
+
+def read_one(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
+    """Decode one frame; None if it cannot be read."""
+    try:
+        return decoder.decode(frame)
+    except UNREADABLE:
+        return None
+
+
+def _decoded(
+    reading: Reading[M], batch: Batch, frames: Sequence[bytes], receive_ns: I64, unreadable: set[int]
+) -> Decoded:
+    venue = VENUE_CODES[reading.venue]
+    rejected: _Rejected = []
+    parts: list[tuple[Rows, I64]] = []
+    if batch.trades:
+        parts.append(_trade_ticks(venue, batch, reading.trade_times, rejected))
+    if batch.quotes:
+        parts.append(_quote_ticks(venue, batch, reading.quote_times, rejected))
+    ticks, at = _in_frame_order(parts)
+    ticks["receive_ns"] = receive_ns[at]
+    controls: list[bytes] = []
+    for place in batch.others:
+        if reading.control(frames[place]) is not None:
+            controls.append(frames[place])
+        else:
+            rejected.append((place, MALFORMED if place in unreadable else UNKNOWN_CHANNEL))
+    rejected.sort(key=lambda reject: reject[0])
+    rejects = [Reject(int(receive_ns[place]), reason, frames[place]) for place, reason in rejected]
+    return Decoded(ticks, rejects, controls)
+
+
+def _trade_ticks(venue: int, batch: Batch, times: Times, rejected: _Rejected) -> tuple[Rows, I64]:
+    places, symbols, prices, sizes, sides, ids, stamps = zip(*batch.trades, strict=True)
+    n = len(places)
+    at = np.fromiter(places, np.int64, n)
+    symbol = np.fromiter(symbols, np.int32, n)
+    price = np.array(prices, np.float64)
+    size = np.array(sizes, np.float64)
+    side = np.fromiter(sides, np.int8, n)
+    trade_id, good_id = _trade_ids(ids)
+    exchange_ns = times(stamps)
+    checks = [
+        (UNKNOWN_SYMBOL, symbol >= 0),
+        (BAD_PRICE, (price > 0) & (price < inf)),
+        (BAD_SIZE, (size > 0) & (size < inf)),
+        (BAD_SIDE_REASON, side != BAD_SIDE),
+        (BAD_TRADE_ID, good_id),
+        (BAD_TIME_REASON, exchange_ns >= 0),
+    ]
+    ticks = np.repeat(_template(venue, TRADE), n)
+    ticks["symbol"] = symbol
+    ticks["price"] = price
+    ticks["size"] = size
+    ticks["side"] = side
+    ticks["trade_id"] = trade_id
+    _stamp(ticks, exchange_ns)
+    if batch.replayed:
+        ticks["flags"][np.isin(at, batch.replayed)] |= REPLAYED
+    return _sound(ticks, at, checks, rejected)
+
+
+def _quote_ticks(venue: int, batch: Batch, times: Times, rejected: _Rejected) -> tuple[Rows, I64]:
+    places, symbols, bids, bid_sizes, asks, ask_sizes, stamps = zip(*batch.quotes, strict=True)
+    n = len(places)
+    at = np.fromiter(places, np.int64, n)
+    symbol = np.fromiter(symbols, np.int32, n)
+    sides = np.array((bids, bid_sizes, asks, ask_sizes), np.float64)
+    exchange_ns = times(stamps)
+    present = (sides > 0) & (sides < inf)
+    if not present.all():
+        _blank_absent_sides(sides)
+        present = sides > 0
+    checks = [
+        (UNKNOWN_SYMBOL, symbol >= 0),
+        (BAD_PRICE, ~np.isinf(sides[0]) & ~np.isinf(sides[2])),
+        (BAD_SIZE, ~np.isinf(sides[1]) & ~np.isinf(sides[3])),
+        (EMPTY_QUOTE, present[0] | present[2]),
+        (BAD_TIME_REASON, exchange_ns >= 0),
+    ]
+    ticks = np.repeat(_template(venue, QUOTE), n)
+    ticks["symbol"] = symbol
+    ticks["bid"], ticks["bid_size"], ticks["ask"], ticks["ask_size"] = sides
+    _stamp(ticks, exchange_ns)
+    return _sound(ticks, at, checks, rejected)
+
+
+def _blank_absent_sides(sides: npt.NDArray[np.float64]) -> None:
+    """Set both numbers of a side to NaN where one is zero or NaN; leave what is wrong (negative, infinite) infinite."""
+    sides[sides < 0] = inf
+    for side in (sides[:2], sides[2:]):
+        absent = ~(side > 0).all(axis=0)
+        side[:, absent & ~np.isinf(side).any(axis=0)] = nan
+
+
+def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool]:
+    """Return ids as n ASCII bytes, and which of them are usable: neither empty, negative nor longer than the column."""
+    try:
+        column = np.array(ids, f"S{TRADE_ID_BYTES + 1}")
+    except UnicodeEncodeError:
+        column = np.array([text if str(text).isascii() else "" for text in ids], f"S{TRADE_ID_BYTES + 1}")
+    text = column.view(np.uint8).reshape(len(ids), -1)
+    return column, (text[:, 0] > ord("-")) & (text[:, -1] == 0)
+
+
+def _stamp(ticks: Rows, exchange_ns: I64) -> None:
+    ticks["exchange_ns"] = exchange_ns
+    missing = exchange_ns == 0
+    if missing.any():
+        ticks["flags"][missing] |= UNSTAMPED
+
+
+def _sound(ticks: Rows, at: I64, checks: _Checks, rejected: _Rejected) -> tuple[Rows, I64]:
+    """Return the rows that pass all checks and their places; the others go to `rejected` by their first fault."""
+    ok = checks[0][1].copy()
+    for _, passed in checks[1:]:
+        ok &= passed
+    if ok.all():
+        return ticks, at
+    for row in np.flatnonzero(~ok):
+        reason = next(reason for reason, passed in checks if not passed[row])
+        rejected.append((int(at[row]), reason))
+    return ticks[ok], at[ok]
+
+
+def _in_frame_order(parts: list[tuple[Rows, I64]]) -> tuple[Rows, I64]:
+    if not parts:
+        return np.zeros(0, TICK), np.zeros(0, np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    at = np.concatenate([places for _, places in parts])
+    order = np.argsort(at, kind="stable")
+    return np.concatenate([ticks for ticks, _ in parts]).take(order), at[order]
+
+
+@lru_cache(maxsize=64)
+def _template(venue: int, kind: int) -> Rows:
+    """Return one TICK row with what all rows of a venue and kind share."""
+    ticks = empty_ticks(1)
+    ticks["venue"] = venue
+    ticks["kind"] = kind
+    ticks["side"] = NO_SIDE
+    return ticks

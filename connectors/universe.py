@@ -1,0 +1,134 @@
+"""Which symbols a run is about, and what each venue calls them: from the venues' REST lists.
+
+A venue whose list cannot be had takes part with the last list cached on disk; without one it is left out with a
+warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl as tls
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from connectors import rest
+from connectors.pipe import Endpoint
+from connectors.session import rebase
+from connectors.venue import Instrument
+from connectors.venues import VENUES
+
+VENUES_NEEDED: Final = 2
+"""`top:N` counts only symbols that at least this many venues list: one venue alone cannot be validated."""
+DEFAULT_TOP: Final = 50
+DOLLARS: Final = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "USDE", "DAI", "USD1"})
+"""Quote currencies whose turnover is added up one to one; pairs in others rank after all of these."""
+
+log = logging.getLogger("mie.universe")
+
+
+class UniverseError(ValueError):
+    """No symbols to run on. Its text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Universe:
+    """The symbols of a run and their native names.
+
+    Attributes:
+        symbols: Sorted names.
+        natives: venue -> symbol -> native symbol.
+    """
+
+    symbols: tuple[str, ...]
+    natives: dict[str, dict[str, str]]
+
+
+class _Listed(msgspec.Struct):
+    symbol: str
+    native: str
+    quote_volume: float
+
+
+def find(
+    venues: tuple[str, ...],
+    wanted: str | None,
+    endpoints: dict[str, Endpoint],
+    cache_dir: Path,
+    context: tls.SSLContext | None = None,
+) -> Universe:
+    """Return the universe of a run.
+
+    Args:
+        venues: Venue names.
+        wanted: `top:N`, a comma list of symbols, or None for `top:50`.
+        endpoints: Replacements for the venues' own hosts.
+        cache_dir: Where lists are kept for a start without REST.
+        context: TLS settings for private authorities.
+
+    Raises:
+        UniverseError: No venue lists anything wanted, or a symbol is listed nowhere.
+    """
+    with ThreadPoolExecutor(len(venues)) as pool:
+        lists = pool.map(lambda name: _listed(name, endpoints.get(name), cache_dir, context), venues)
+        listed = {name: found for name, found in zip(venues, lists, strict=True) if found}
+    if not listed:
+        text = f"no list of instruments from any of {', '.join(venues)}, and none in {cache_dir}"
+        raise UniverseError(text)
+    symbols = choose(listed, wanted or f"top:{DEFAULT_TOP}")
+    natives = {name: {i.symbol: i.native for i in found if i.symbol in symbols} for name, found in listed.items()}
+    return Universe(tuple(sorted(symbols)), natives)
+
+
+def choose(listed: dict[str, list[_Listed]], wanted: str) -> set[str]:
+    """Return the wanted symbols among those listed; raises UniverseError where one is listed nowhere."""
+    volume: defaultdict[str, float] = defaultdict(float)
+    count: Counter[str] = Counter()
+    for found in listed.values():
+        for instrument in found:
+            dollars = instrument.quote_volume if instrument.symbol.split("-")[1] in DOLLARS else 0.0
+            volume[instrument.symbol] += dollars
+            count[instrument.symbol] += 1
+    if wanted.startswith("top:"):
+        shared = [symbol for symbol in volume if count[symbol] >= min(VENUES_NEEDED, len(listed))]
+        if not shared:
+            text = f"no symbol is listed by {VENUES_NEEDED} of {', '.join(listed)}"
+            raise UniverseError(text)
+        return set(sorted(shared, key=lambda s: (-volume[s], s))[: int(wanted.removeprefix("top:"))])
+    symbols = set(wanted.split(","))
+    unknown = sorted(symbols - set(count))
+    if unknown:
+        text = f"MIE_SYMBOLS: {', '.join(unknown)} listed by none of {', '.join(listed)}"
+        raise UniverseError(text)
+    return symbols
+
+
+def _listed(name: str, endpoint: Endpoint | None, cache_dir: Path, context: tls.SSLContext | None) -> list[_Listed]:
+    """Return a venue's trading pairs with their turnover, fresh or cached; empty if neither can be had."""
+    venue = VENUES[name]
+    base = endpoint.rest if endpoint else None
+    cache = cache_dir / f"{name}.json"
+    try:
+        pairs = venue.instruments(rest.call(rebase(venue.REST_URL, base, venue.instruments_path()), context=context))
+        volumes = venue.volumes(rest.call(rebase(venue.REST_URL, base, venue.volumes_path()), context=context))
+    except (rest.RestError, ValueError) as error:
+        log.warning("%s: no list of instruments (%s); %s", name, error, _cache_words(cache))
+        return msgspec.json.decode(cache.read_bytes(), type=list[_Listed]) if cache.exists() else []
+    found = [_Listed(pair.symbol, pair.native, _volume(pair, volumes)) for pair in pairs if pair.trading]
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    fresh = cache.with_suffix(".tmp")
+    fresh.write_bytes(msgspec.json.encode(found))
+    fresh.replace(cache)
+    return found
+
+
+def _volume(pair: Instrument, volumes: dict[str, float]) -> float:
+    return volumes.get(pair.native, pair.quote_volume)
+
+
+def _cache_words(cache: Path) -> str:
+    return f"using the cached list {cache}" if cache.exists() else "left out"

@@ -1,0 +1,226 @@
+"""Binance spot: public trades and best bid and offer.
+
+Source: https://github.com/binance/binance-spot-api-docs (web-socket-streams.md, rest-api.md), read 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import nan
+
+import msgspec
+
+from connectors import listing, rows
+from connectors.times import from_ms, unstamped
+from connectors.topics import split
+from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, glued_symbol
+from market.schema import BUY, I64, SELL
+
+NAME = "binance"
+WS_URL = "wss://stream.binance.com:9443/stream"
+"""The combined form: a best quote names neither its kind nor a time, only its stream says what it is."""
+REST_URL = "https://api.binance.com"
+
+HEARTBEAT = Heartbeat(ping=None, every_s=20.0, pong_s=10.0, silence_s=60.0)
+"""Protocol pings only, every 20 s, answered by the WebSocket library."""
+LIMITS = Limits(topics_per_message=200, topics_per_connection=1024, messages_per_s=5.0, connection_life_s=86_400.0)
+"""The largest accepted request is not documented; 200 streams are about 4 KB."""
+
+TRADES = "trade"
+AGGREGATES = "aggTrade"
+QUOTES = "bookTicker"
+SIDE: dict[bool | None, int] = {True: SELL, False: BUY}
+"""By `m`, the buyer is the maker: then the taker sold."""
+
+
+class _Data(msgspec.Struct, gc=False):
+    """A trade, an aggregate trade or a best quote.
+
+    `{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
+    "T":1723161255342,"m":true,"M":true}`
+    `{"u":50093246588,"s":"BTCUSDT","b":"61833.09000000","B":"0.47931000","a":"61833.10000000","A":"4.28168000"}`
+
+    `a` is the ask price of a quote, the id of an aggregate trade, an order id in trades before 2023. `M` carries
+    nothing, but only spot sends it: a trade without it is of the futures.
+    """
+
+    e: str = ""
+    u: int = 0
+    s: str = ""
+    t: int = -1
+    b: float | None = nan
+    B: float | None = nan
+    a: int | float | None = nan
+    A: float | None = nan
+    p: float | None = nan
+    q: float | None = nan
+    T: int = 0
+    m: bool | None = None
+    M: bool | None = None
+
+
+class _Message(_Data, gc=False):
+    """`{"stream":"btcusdt@trade","data":{...}}`, or the fields of `data` themselves on a raw stream."""
+
+    stream: str = ""
+    data: _Data | None = None
+
+
+class _Fault(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class _Shutdown(msgspec.Struct):
+    e: str = ""
+
+
+class _Answer(msgspec.Struct):
+    """An answer to a request: `{"result":null,"id":1}`, `{"error":{"code":2,"msg":"..."},"id":4}`, `{"code":2,...}`.
+
+    Or `{"e":"serverShutdown","E":1770123456789}`, alone or as `data` of a stream: a restart is near.
+    """
+
+    id: int | str | None = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: _Fault | None = None
+    code: int | None = None
+    msg: str = ""
+    e: str = ""
+    data: _Shutdown | None = None
+
+
+class _Pair(msgspec.Struct, gc=False):
+    """`{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT","isSpotTradingAllowed":true}`."""
+
+    symbol: str
+    status: str
+    baseAsset: str
+    quoteAsset: str
+    isSpotTradingAllowed: bool = True
+
+
+class _Pairs(msgspec.Struct):
+    symbols: list[_Pair]
+
+
+class _Statistic(msgspec.Struct, gc=False):
+    """`{"symbol":"BTCUSDT","quoteVolume":"1234567.89"}`."""
+
+    symbol: str
+    quoteVolume: float
+
+
+_MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_PAIRS = msgspec.json.Decoder(_Pairs)
+_STATISTICS = msgspec.json.Decoder(list[_Statistic], strict=False)
+
+
+def handshake() -> str | None:
+    """Return None: no token is needed."""
+    return None
+
+
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+    """Return the base URL itself; streams are named by requests, so that they are acknowledged."""
+    return ws_url
+
+
+def topics(natives: Sequence[str]) -> list[str]:
+    """Return stream names for trades, then quotes; they are lower case."""
+    return [f"{native.lower()}@{channel}" for channel in (TRADES, QUOTES) for native in natives]
+
+
+def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return subscribe requests; each draws one ack."""
+    requests = []
+    for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
+        frame = msgspec.json.encode({"method": "SUBSCRIBE", "params": part, "id": number})
+        requests.append(Request(frame, acks=1, key=str(number)))
+    return requests
+
+
+def waits_for_welcome() -> bool:
+    """Return False: requests may be sent at once."""
+    return False
+
+
+def answer(frame: bytes) -> bytes | None:
+    """Return None: the venue sends no application pings."""
+    return None
+
+
+def control(frame: bytes) -> Control | None:
+    """Read an ack, an error or the notice of a restart."""
+    message = rows.read_one(_ANSWER, frame)
+    if message is None:
+        return None
+    key = "" if message.id is None else str(message.id)
+    if message.error is not None:
+        return Control("refusal", key, code=str(message.error.code), text=message.error.msg)
+    if message.code is not None:
+        return Control("refusal", key, code=str(message.code), text=message.msg)
+    if "serverShutdown" in (message.e, message.data.e if message.data else ""):
+        return Control("notice", text="serverShutdown")
+    if message.result is not msgspec.UNSET:
+        return Control("ack", key)
+    return None
+
+
+def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+    trades, quotes = batch.trades, batch.quotes
+    code, side = catalog.codes.get, SIDE.get
+    for at, message in enumerate(messages):
+        data = message.data or message
+        kind = data.e
+        if kind == TRADES and data.M is not None:
+            symbol = code(data.s, rows.UNKNOWN)
+            trades.append((at, symbol, data.p, data.q, side(data.m, rows.BAD_SIDE), data.t, data.T))
+        elif kind == "" and data.u:
+            quotes.append((at, code(data.s, rows.UNKNOWN), data.b, data.B, data.a, data.A, 0))
+        elif kind == AGGREGATES and data.M is not None:
+            symbol = code(data.s, rows.UNKNOWN)
+            trade_id = data.a if isinstance(data.a, int) else ""
+            trades.append((at, symbol, data.p, data.q, side(data.m, rows.BAD_SIDE), trade_id, data.T))
+        else:
+            batch.others.append(at)
+
+
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, unstamped, control)
+
+
+def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames of `trade`, `aggTrade` and `bookTicker`, raw or combined; see `Venue.decode`."""
+    return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def symbol_of_native(native: str) -> str | None:
+    """Return our symbol for `BTCUSDT`."""
+    return glued_symbol(native)
+
+
+def instruments_path() -> str:
+    """Return the REST path of the list of spot pairs."""
+    return "/api/v3/exchangeInfo"
+
+
+def instruments(body: bytes) -> list[Instrument]:
+    """Read the list of spot pairs; see `Venue.instruments`."""
+    listed = listing.read_list(_PAIRS, body, NAME, "list of pairs")
+    return listing.instruments(
+        (row.symbol, row.baseAsset, row.quoteAsset, row.status == "TRADING")
+        for row in listed.symbols
+        if row.isSpotTradingAllowed
+    )
+
+
+def volumes_path() -> str:
+    """Return the REST path of 24 h statistics."""
+    return "/api/v3/ticker/24hr"
+
+
+def volumes(body: bytes) -> dict[str, float]:
+    """Read turnover by native symbol; see `Venue.volumes`."""
+    listed = listing.read_list(_STATISTICS, body, NAME, "24 h statistics")
+    return listing.turnovers((row.symbol, row.quoteVolume) for row in listed)

@@ -1,0 +1,237 @@
+"""Bybit v5 spot: public trades and best bid and offer.
+
+Source: https://bybit-exchange.github.io/docs/v5/websocket/public/trade and /orderbook, read 2026-10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from math import nan
+
+import msgspec
+
+from connectors import listing, rows
+from connectors.times import from_ms
+from connectors.topics import split
+from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, glued_symbol
+from market.schema import BUY, I64, SELL
+
+NAME = "bybit"
+WS_URL = "wss://stream.bybit.com/v5/public/spot"
+"""Spot has its own socket; a frame does not say whose it is."""
+REST_URL = "https://api.bybit.com"
+
+HEARTBEAT = Heartbeat(ping=b'{"op":"ping"}', every_s=20.0, pong_s=10.0, silence_s=45.0)
+"""The client pings, every 20 s as documented."""
+LIMITS = Limits(topics_per_message=10, topics_per_connection=800, messages_per_s=10.0)
+"""10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
+
+TRADES = "publicTrade."
+QUOTES = "orderbook.1."
+_PREFIX = len(TRADES)
+SIDE = {"Buy": BUY, "Sell": SELL}
+"""The taker's side."""
+
+_NAMED = re.compile(r"(?:publicTrade|orderbook\.1)\.([^\]\s,]+)")
+
+
+class _Trade(msgspec.Struct, gc=False):
+    """`{"i":"2290000001203630617","T":1788488776839,"p":"80694.4","v":"0.000136","S":"Buy","seq":1,"s":"BTCUSDT"}`.
+
+    `L`, the tick direction, is sent for derivatives only.
+    """
+
+    i: str = ""
+    T: int = 0
+    p: float | None = nan
+    v: float | None = nan
+    S: str = ""
+    L: str = ""
+
+
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    """`["80694.3","0.186713"]`: price, size."""
+
+    price: float | None = nan
+    size: float | None = nan
+
+
+class _Book(msgspec.Struct, gc=False):
+    """`{"s":"BTCUSDT","b":[["80694.3","0.186713"]],"a":[["80694.4","0.584259"]],"u":91124997,"seq":113596275717}`.
+
+    In 2023 a `delta` could hold one side only, or size "0" for a side that went away.
+    """
+
+    b: list[_Level] = []
+    a: list[_Level] = []
+
+
+class _Message(msgspec.Struct, gc=False):
+    """`{"topic":"publicTrade.BTCUSDT","ts":1788488776840,"type":"snapshot","data":[...]}`.
+
+    `cts`, on books, is the time of the matching engine and comparable with `T` of trades; 2023 frames lack it.
+    """
+
+    topic: str = ""
+    ts: int = 0
+    data: list[_Trade] | _Book | None = None
+    cts: int = 0
+
+
+class _Answer(msgspec.Struct):
+    """`{"success":true,"ret_msg":"subscribe","conn_id":"...","req_id":"1","op":"subscribe"}`; a pong has op `ping`."""
+
+    op: str = ""
+    success: bool = False
+    ret_msg: str = ""
+    req_id: str = ""
+
+
+class _Pair(msgspec.Struct, gc=False):
+    """`{"symbol":"BTCUSDT","baseCoin":"BTC","quoteCoin":"USDT","status":"Trading"}`."""
+
+    symbol: str
+    baseCoin: str
+    quoteCoin: str
+    status: str
+
+
+class _PairList(msgspec.Struct):
+    pairs: list[_Pair] = msgspec.field(name="list")
+
+
+class _Pairs(msgspec.Struct):
+    retCode: int
+    result: _PairList | None = None
+    retMsg: str = ""
+
+
+class _Statistic(msgspec.Struct, gc=False):
+    """`{"symbol":"BTCUSDT","turnover24h":"1242160016.20538339"}`."""
+
+    symbol: str
+    turnover24h: float
+
+
+class _StatisticList(msgspec.Struct):
+    statistics: list[_Statistic] = msgspec.field(name="list")
+
+
+class _Statistics(msgspec.Struct):
+    retCode: int
+    result: _StatisticList | None = None
+    retMsg: str = ""
+
+
+_MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_PAIRS = msgspec.json.Decoder(_Pairs)
+_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_ABSENT = _Level()
+
+
+def handshake() -> str | None:
+    """Return None: no token is needed."""
+    return None
+
+
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+    """Return the base URL itself."""
+    return ws_url
+
+
+def topics(natives: Sequence[str]) -> list[str]:
+    """Return topics for trades, then quotes."""
+    return [f"{channel}{native}" for channel in (TRADES, QUOTES) for native in natives]
+
+
+def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return subscribe requests; each draws one ack, which repeats its id."""
+    requests = []
+    for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
+        frame = msgspec.json.encode({"req_id": str(number), "op": "subscribe", "args": part})
+        requests.append(Request(frame, acks=1, key=str(number)))
+    return requests
+
+
+def waits_for_welcome() -> bool:
+    """Return False: requests may be sent at once."""
+    return False
+
+
+def answer(frame: bytes) -> bytes | None:
+    """Return None: the venue sends no application pings."""
+    return None
+
+
+def control(frame: bytes) -> Control | None:
+    """Read an ack, a refusal or a pong."""
+    message = rows.read_one(_ANSWER, frame)
+    if message is None or not message.op:
+        return None
+    if message.op in ("ping", "pong"):
+        return Control("pong", message.req_id)
+    if message.op not in ("subscribe", "unsubscribe"):
+        return Control("error", message.req_id, text=message.ret_msg)
+    if message.success:
+        return Control("ack", message.req_id)
+    named = _NAMED.search(message.ret_msg)
+    return Control("refusal", message.req_id, named[1] if named else "", text=message.ret_msg)
+
+
+def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+    trades, quotes = batch.trades, batch.quotes
+    code, side = catalog.codes.get, SIDE.get
+    for at, message in enumerate(messages):
+        channel, data = message.topic[:_PREFIX], message.data
+        if channel == TRADES and isinstance(data, list) and data and not data[0].L:
+            symbol = code(message.topic[_PREFIX:], rows.UNKNOWN)
+            for row in data:
+                trades.append((at, symbol, row.p, row.v, side(row.S, rows.BAD_SIDE), row.i, row.T))
+        elif channel == QUOTES and isinstance(data, _Book):
+            symbol = code(message.topic[_PREFIX:], rows.UNKNOWN)
+            bid = data.b[0] if data.b else _ABSENT
+            ask = data.a[0] if data.a else _ABSENT
+            quotes.append((at, symbol, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
+        else:
+            batch.others.append(at)
+
+
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, from_ms, control)
+
+
+def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames of `publicTrade` and `orderbook.1`; see `Venue.decode`."""
+    return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def symbol_of_native(native: str) -> str | None:
+    """Return our symbol for `BTCUSDT`."""
+    return glued_symbol(native)
+
+
+def instruments_path() -> str:
+    """Return the REST path of the list of spot pairs."""
+    return "/v5/market/instruments-info?category=spot"
+
+
+def instruments(body: bytes) -> list[Instrument]:
+    """Read the list of spot pairs; see `Venue.instruments`."""
+    listed = listing.read_list(_PAIRS, body, NAME, "list of pairs")
+    listing.check_code(listed.retCode, 0, listed.retMsg, NAME, "list of pairs")
+    pairs = listed.result.pairs if listed.result else []
+    return listing.instruments((row.symbol, row.baseCoin, row.quoteCoin, row.status == "Trading") for row in pairs)
+
+
+def volumes_path() -> str:
+    """Return the REST path of 24 h statistics."""
+    return "/v5/market/tickers?category=spot"
+
+
+def volumes(body: bytes) -> dict[str, float]:
+    """Read turnover by native symbol; see `Venue.volumes`."""
+    listed = listing.read_list(_STATISTICS, body, NAME, "24 h statistics")
+    listing.check_code(listed.retCode, 0, listed.retMsg, NAME, "24 h statistics")
+    statistics = listed.result.statistics if listed.result else []
+    return listing.turnovers((row.symbol, row.turnover24h) for row in statistics)

@@ -1,0 +1,257 @@
+"""Kraken spot, WebSocket v2: public trades and best bid and offer.
+
+Source: https://docs.kraken.com/api/docs/websocket-v2/trade and /ticker, read 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import nan
+
+import msgspec
+
+from connectors import listing, rows
+from connectors.times import from_rfc3339
+from connectors.topics import by_channel
+from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from market.schema import BUY, I64, SELL
+from market.symbols import ALIASES, split_native
+
+NAME = "kraken"
+WS_URL = "wss://ws.kraken.com/v2"
+REST_URL = "https://api.kraken.com"
+
+HEARTBEAT = Heartbeat(ping=b'{"method":"ping"}', every_s=30.0, pong_s=10.0, silence_s=10.0)
+"""The venue sends a heartbeat a second while nothing else is sent; our ping only holds a socket not yet subscribed."""
+LIMITS = Limits(topics_per_message=100, topics_per_connection=1000, messages_per_s=1.0)
+"""No bounds are stated; the allowed rate is dynamic and unpublished, one request a second is a safe pace."""
+
+TRADES = "trade"
+QUOTES = "ticker"
+SIDE = {"buy": BUY, "sell": SELL}
+"""The taker's side."""
+
+_OPTIONS: dict[str, dict[str, object]] = {TRADES: {"snapshot": False}, QUOTES: {"event_trigger": "bbo"}}
+_LEGACY_QUOTES = {"ZUSD", "ZEUR", "ZGBP", "ZCAD", "ZJPY", "ZAUD", "XXBT", "XETH"}
+"""Quote currencies as the eight-letter REST keys write them, `XXBTZUSD`."""
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A trade or the best quote, by channel.
+
+    `{"symbol":"BTC/USD","side":"sell","price":77566.2,"qty":0.00015760,"ord_type":"limit","trade_id":105749532,
+    "timestamp":"2026-08-23T13:40:09.726398Z"}`
+    `{"symbol":"BTC/USD","bid":81205.0,"bid_qty":0.58905885,"ask":81205.1,"ask_qty":0.69697106,"last":81205.1,...,
+    "timestamp":"2026-09-04T00:21:20.217476Z"}`; quotes before 2026 have no time.
+    """
+
+    symbol: str = ""
+    side: str = ""
+    price: float | None = nan
+    qty: float | None = nan
+    bid: float | None = nan
+    bid_qty: float | None = nan
+    ask: float | None = nan
+    ask_qty: float | None = nan
+    trade_id: int = -1
+    timestamp: str = ""
+
+
+class _Message(msgspec.Struct, gc=False):
+    """`{"channel":"trade","type":"update","data":[...]}`; type `snapshot` repeats the last 50 trades."""
+
+    channel: str = ""
+    type: str = ""
+    data: list[_Row] = []
+
+
+class _State(msgspec.Struct):
+    system: str = ""
+
+
+class _Result(msgspec.Struct):
+    symbol: str = ""
+
+
+class _Answer(msgspec.Struct):
+    """An answer, a heartbeat or the venue's state.
+
+    `{"method":"subscribe","result":{"channel":"trade","symbol":"BTC/USD"},"success":true,"req_id":1}`
+    `{"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD"}`
+    `{"channel":"status","type":"update","data":[{"system":"online","api_version":"v2"}]}`
+    """
+
+    method: str = ""
+    channel: str = ""
+    success: bool = False
+    error: str = ""
+    Error: str = ""
+    symbol: str = ""
+    req_id: int | None = None
+    result: _Result | None = None
+    data: list[_State] = []
+
+
+class _Pair(msgspec.Struct, gc=False):
+    """`{"altname":"XBTUSD","wsname":"XBT/USD","base":"XXBT","quote":"ZUSD","status":"online"}`."""
+
+    altname: str
+    wsname: str = ""
+    status: str = "online"
+
+
+class _Pairs(msgspec.Struct):
+    error: list[str]
+    result: dict[str, _Pair] = {}
+
+
+class _Statistic(msgspec.Struct, gc=False):
+    """`{"v":["735.06931643","5243.60824494"],"p":["29812.62518","30272.79057"]}`: volume and vwap, today and 24 h."""
+
+    v: tuple[float, float]
+    p: tuple[float, float]
+
+
+class _Statistics(msgspec.Struct):
+    error: list[str]
+    result: dict[str, _Statistic] = {}
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_PAIRS = msgspec.json.Decoder(_Pairs)
+_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+
+
+def handshake() -> str | None:
+    """Return None: no token is needed."""
+    return None
+
+
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+    """Return the base URL itself."""
+    return ws_url
+
+
+def topics(natives: Sequence[str]) -> list[str]:
+    """Return `channel:BASE/QUOTE` for trades, then quotes."""
+    return [f"{channel}:{native}" for channel in (TRADES, QUOTES) for native in natives]
+
+
+def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return subscribe requests, one channel each; every symbol is acknowledged by itself, with the request's id."""
+    requests = []
+    for number, (channel, natives) in enumerate(by_channel(topics, LIMITS.topics_per_message), first_id):
+        params = {"channel": channel, "symbol": natives, **_OPTIONS.get(channel, {})}
+        frame = msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})
+        requests.append(Request(frame, acks=len(natives), key=str(number)))
+    return requests
+
+
+def waits_for_welcome() -> bool:
+    """Return False: requests may be sent before the first status frame."""
+    return False
+
+
+def answer(frame: bytes) -> bytes | None:
+    """Return None: the venue sends no application pings."""
+    return None
+
+
+def control(frame: bytes) -> Control | None:
+    """Read an ack, a refusal, a pong, a heartbeat or the venue's state; maintenance is a notice."""
+    message = rows.read_one(_ANSWER, frame)
+    if message is None:
+        return None
+    key = "" if message.req_id is None else str(message.req_id)
+    if message.channel == "heartbeat":
+        return Control("heartbeat")
+    if message.channel == "status":
+        system = message.data[0].system if message.data else ""
+        return Control("notice" if system == "maintenance" else "heartbeat", text=system)
+    if message.method == "pong":
+        return Control("pong", key)
+    if message.method in ("subscribe", "unsubscribe"):
+        native = message.result.symbol if message.result else message.symbol
+        return Control("ack" if message.success else "refusal", key, native, text=message.error)
+    text = message.error or message.Error
+    return Control("error", key, message.symbol, text=text) if text else None
+
+
+def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+    trades, quotes = batch.trades, batch.quotes
+    code, side = catalog.codes.get, SIDE.get
+    for at, message in enumerate(messages):
+        channel = message.channel
+        if channel == TRADES and message.data:
+            if message.type == "snapshot":
+                batch.replayed.append(at)
+            for row in message.data:
+                symbol = code(row.symbol, rows.UNKNOWN)
+                taker = side(row.side, rows.BAD_SIDE)
+                trades.append((at, symbol, row.price, row.qty, taker, row.trade_id, row.timestamp))
+        elif channel == QUOTES and message.data:
+            for row in message.data:
+                symbol = code(row.symbol, rows.UNKNOWN)
+                quotes.append((at, symbol, row.bid, row.bid_qty, row.ask, row.ask_qty, row.timestamp))
+        else:
+            batch.others.append(at)
+
+
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_rfc3339, from_rfc3339, control)
+
+
+def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames of `trade` and `ticker`; see `Venue.decode`."""
+    return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def symbol_of_native(native: str) -> str | None:
+    """Return our symbol for `BTC/USD`."""
+    base, slash, quote = native.partition("/")
+    return paired_symbol(base, quote) if slash else None
+
+
+def _native(base: str, quote: str) -> str:
+    """Return the name that WebSocket v2 uses: it refuses the XBT and XDG of REST."""
+    return f"{ALIASES.get(base, base)}/{ALIASES.get(quote, quote)}"
+
+
+def instruments_path() -> str:
+    """Return the REST path of the list of spot pairs."""
+    return "/0/public/AssetPairs"
+
+
+def instruments(body: bytes) -> list[Instrument]:
+    """Read the list of spot pairs by `wsname`; see `Venue.instruments`. Pairs without one are not on the WebSocket."""
+    listed = listing.read_list(_PAIRS, body, NAME, "list of pairs")
+    listing.check_code(listed.error, [], " ".join(listed.error), NAME, "list of pairs")
+    named = [(*pair.wsname.partition("/"), pair.status == "online") for pair in listed.result.values()]
+    return listing.instruments((_native(base, quote), base, quote, trading) for base, _, quote, trading in named)
+
+
+def volumes_path() -> str:
+    """Return the REST path of 24 h statistics."""
+    return "/0/public/Ticker"
+
+
+def volumes(body: bytes) -> dict[str, float]:
+    """Read turnover by native symbol: 24 h volume times 24 h vwap; see `Venue.volumes`."""
+    listed = listing.read_list(_STATISTICS, body, NAME, "24 h statistics")
+    listing.check_code(listed.error, [], " ".join(listed.error), NAME, "24 h statistics")
+    named = ((_native_of_key(key), row.v[1] * row.p[1]) for key, row in listed.result.items())
+    return listing.turnovers((native, turnover) for native, turnover in named if native)
+
+
+def _native_of_key(key: str) -> str:
+    """Return the native symbol for a REST key, `XXBTZUSD` `USDTZUSD` `SOLUSD` `SOL/USD`; "" if it cannot be split."""
+    base, slash, quote = key.partition("/")
+    if slash:
+        return _native(base, quote)
+    if len(key) == 8 and key[4:] in _LEGACY_QUOTES:
+        base = key[:4]
+        return _native(base[1:] if base[0] in "XZ" else base, key[5:])
+    parts = split_native(key)
+    if parts is None:
+        return ""
+    return _native(parts[0], parts[1])

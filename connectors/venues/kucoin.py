@@ -1,0 +1,268 @@
+"""KuCoin spot, token handshake: public trades and best bid and offer.
+
+Source: https://www.kucoin.com/docs-new/websocket-api/base-info/introduction and /3470072w0 (level1), read 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import nan
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from connectors import listing, rows
+from connectors.times import from_ms, from_ns
+from connectors.topics import by_channel
+from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from market.schema import BUY, I64, SELL
+
+NAME = "kucoin"
+WS_URL = "wss://ws-api-spot.kucoin.com/"
+"""For the record: the handshake's reply names the endpoint to use."""
+REST_URL = "https://api.kucoin.com"
+
+HEARTBEAT = Heartbeat(ping=b'{"id":"ping","type":"ping"}', every_s=18.0, pong_s=10.0, silence_s=40.0)
+"""`pingInterval` and `pingTimeout` of the handshake's reply."""
+LIMITS = Limits(topics_per_message=100, topics_per_connection=300, messages_per_s=10.0, connection_life_s=86_400.0)
+"""400 topics a connection are documented now, 300 before and in error texts: the lower holds."""
+
+TRADES = "/market/match:"
+QUOTES = "/spotMarket/level1:"
+TICKERS = "/market/ticker:"
+SIDE = {"buy": BUY, "sell": SELL}
+"""The taker's side."""
+
+_GOOD = "200000"
+_REFUSED = {"404", "509"}
+"""The topic is unknown; too many subscriptions."""
+_NO_SIDE: list[float | None] = [nan, nan]
+
+
+class _Data(msgspec.Struct, gc=False):
+    """A trade, the best levels, or a ticker, by topic.
+
+    `{"symbol":"BTC-USDT","side":"sell","size":"0.003","price":"64024.4","tradeId":"23898084682776576",
+    "time":"1786538821105000000","sequence":"23898084682776576","type":"match"}`
+    `{"asks":["68145.8","0.51987471"],"bids":["68145.7","1.29267802"],"timestamp":1729816058766}`
+    `{"bestAsk":"31785.3","bestAskSize":"1.0455757","bestBid":"31785.2","bestBidSize":"0.4645037","price":"31785.2",
+    "sequence":"1630218274617","size":"0.03133705","time":1654032320677}`
+
+    A ticker's `time` is that of the last trade, hours old on a quiet pair: no time of the quote.
+    """
+
+    symbol: str = ""
+    side: str = ""
+    price: float | None = nan
+    size: float | None = nan
+    tradeId: str = ""
+    time: int = 0
+    asks: list[float | None] = []
+    bids: list[float | None] = []
+    timestamp: int = 0
+    bestBid: float | None = nan
+    bestBidSize: float | None = nan
+    bestAsk: float | None = nan
+    bestAskSize: float | None = nan
+
+
+class _Message(msgspec.Struct, gc=False):
+    """`{"topic":"/market/match:BTC-USDT","type":"message","subject":"trade.l3match","data":{...}}`.
+
+    On `/market/ticker:all` the subject is the symbol. In an error `data` is text.
+    """
+
+    topic: str = ""
+    subject: str = ""
+    data: _Data | str | None = None
+
+
+class _Answer(msgspec.Struct):
+    """`{"id":"1","type":"ack"}`, `{"id":"1","type":"error","code":404,"data":"topic ..."}`, welcome, pong."""
+
+    id: str = ""
+    type: str = ""
+    code: int | str = ""
+    data: msgspec.Raw = msgspec.Raw(b'""')
+
+
+class _Server(msgspec.Struct):
+    endpoint: str
+
+
+class _Token(msgspec.Struct):
+    token: str
+    instanceServers: list[_Server]
+
+
+class _Bullet(msgspec.Struct):
+    """`{"code":"200000","data":{"token":"2neAiu...","instanceServers":[{"endpoint":"wss://...","pingInterval":18000}]}}`."""
+
+    code: str
+    data: _Token | None = None
+    msg: str = ""
+
+
+class _Pair(msgspec.Struct, gc=False):
+    """`{"symbol":"BCHSV-USDT","baseCurrency":"BSV","quoteCurrency":"USDT","enableTrading":true}`.
+
+    The parts of the name are not always the currencies.
+    """
+
+    symbol: str
+    baseCurrency: str
+    quoteCurrency: str
+    enableTrading: bool
+
+
+class _Pairs(msgspec.Struct):
+    code: str
+    data: list[_Pair] = []
+    msg: str = ""
+
+
+class _Statistic(msgspec.Struct, gc=False):
+    """`{"symbol":"BTC-USDT","volValue":"120647061.749114"}`."""
+
+    symbol: str
+    volValue: float | None = 0.0
+
+
+class _StatisticList(msgspec.Struct):
+    ticker: list[_Statistic]
+
+
+class _Statistics(msgspec.Struct):
+    code: str
+    data: _StatisticList | None = None
+    msg: str = ""
+
+
+_MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_BULLET = msgspec.json.Decoder(_Bullet)
+_PAIRS = msgspec.json.Decoder(_Pairs)
+_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+
+
+def handshake() -> str | None:
+    """Return the path that hands out a token; it takes a POST without key or body."""
+    return "/api/v1/bullet-public"
+
+
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+    """Return the first server of the handshake's reply with its token; see `Venue.endpoint`."""
+    bullet = listing.read_list(_BULLET, reply or b"", NAME, "token")
+    listing.check_code(bullet.code, _GOOD, bullet.msg, NAME, "token")
+    if bullet.data is None or not bullet.data.instanceServers:
+        message = f"{NAME}: the token's reply names no server"
+        raise ValueError(message)
+    url = bullet.data.instanceServers[0].endpoint
+    if not urlsplit(url).path:
+        url += "/"  # without a path the upgrade is answered with 400
+    return f"{url}?{urlencode({'token': bullet.data.token, 'connectId': 'mie'})}"
+
+
+def topics(natives: Sequence[str]) -> list[str]:
+    """Return topics for trades, then quotes."""
+    return [f"{channel}{native}" for channel in (TRADES, QUOTES) for native in natives]
+
+
+def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return subscribe requests, one channel each; each draws one ack, which repeats its id."""
+    requests = []
+    for number, (channel, natives) in enumerate(by_channel(topics, LIMITS.topics_per_message), first_id):
+        request = {
+            "id": str(number),
+            "type": "subscribe",
+            "topic": f"{channel}:{','.join(natives)}",
+            "privateChannel": False,
+            "response": True,
+        }
+        requests.append(Request(msgspec.json.encode(request), acks=1, key=str(number)))
+    return requests
+
+
+def waits_for_welcome() -> bool:
+    """Return True: requests before the welcome are lost."""
+    return True
+
+
+def answer(frame: bytes) -> bytes | None:
+    """Return None: the venue sends no application pings."""
+    return None
+
+
+def control(frame: bytes) -> Control | None:
+    """Read a welcome, an ack, a refusal, an error or a pong."""
+    message = rows.read_one(_ANSWER, frame)
+    if message is None:
+        return None
+    if message.type in ("welcome", "ack", "pong"):
+        return Control(message.type, message.id)
+    if message.type == "error":
+        code = str(message.code)
+        text = bytes(message.data).decode(errors="replace").strip('"')
+        return Control("refusal" if code in _REFUSED else "error", message.id, code=code, text=text)
+    return None
+
+
+def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+    trades, quotes = batch.trades, batch.quotes
+    code, side = catalog.codes.get, SIDE.get
+    for at, message in enumerate(messages):
+        topic, data = message.topic, message.data
+        if not isinstance(data, _Data):
+            batch.others.append(at)
+        elif topic[:14] == TRADES:
+            symbol, taker = code(data.symbol, rows.UNKNOWN), side(data.side, rows.BAD_SIDE)
+            trades.append((at, symbol, data.price, data.size, taker, data.tradeId, data.time))
+        elif topic[:19] == QUOTES:
+            bid = data.bids if len(data.bids) >= 2 else _NO_SIDE
+            ask = data.asks if len(data.asks) >= 2 else _NO_SIDE
+            quotes.append((at, code(topic[19:], rows.UNKNOWN), bid[0], bid[1], ask[0], ask[1], data.timestamp))
+        elif topic[:15] == TICKERS:
+            symbol = code(message.subject if topic == "/market/ticker:all" else topic[15:], rows.UNKNOWN)
+            quotes.append((at, symbol, data.bestBid, data.bestBidSize, data.bestAsk, data.bestAskSize, 0))
+        else:
+            batch.others.append(at)
+
+
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ns, from_ms, control)
+
+
+def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames of `match`, `level1` and `ticker`; see `Venue.decode`."""
+    return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def symbol_of_native(native: str) -> str | None:
+    """Return our symbol for `BTC-USDT`."""
+    base, dash, quote = native.partition("-")
+    return paired_symbol(base, quote) if dash else None
+
+
+def instruments_path() -> str:
+    """Return the REST path of the list of spot pairs."""
+    return "/api/v2/symbols"
+
+
+def instruments(body: bytes) -> list[Instrument]:
+    """Read the list of spot pairs; see `Venue.instruments`."""
+    listed = listing.read_list(_PAIRS, body, NAME, "list of pairs")
+    listing.check_code(listed.code, _GOOD, listed.msg, NAME, "list of pairs")
+    return listing.instruments(
+        (row.symbol, row.baseCurrency, row.quoteCurrency, row.enableTrading) for row in listed.data
+    )
+
+
+def volumes_path() -> str:
+    """Return the REST path of 24 h statistics."""
+    return "/api/v1/market/allTickers"
+
+
+def volumes(body: bytes) -> dict[str, float]:
+    """Read turnover by native symbol; see `Venue.volumes`."""
+    listed = listing.read_list(_STATISTICS, body, NAME, "24 h statistics")
+    listing.check_code(listed.code, _GOOD, listed.msg, NAME, "24 h statistics")
+    return listing.turnovers((row.symbol, row.volValue) for row in (listed.data.ticker if listed.data else []))

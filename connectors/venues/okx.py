@@ -1,0 +1,240 @@
+"""OKX v5: public trades and best bid and offer.
+
+Source: https://www.okx.com/docs-v5/en/#public-data-websocket-public-channels, read 2026-10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from math import nan
+
+import msgspec
+
+from connectors import listing, rows
+from connectors.times import from_ms
+from connectors.topics import split
+from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from market.schema import BUY, I64, SELL
+
+NAME = "okx"
+WS_URL = "wss://ws.okx.com:8443/ws/v5/public"
+REST_URL = "https://www.okx.com"
+
+HEARTBEAT = Heartbeat(ping=b"ping", every_s=20.0, pong_s=10.0, silence_s=35.0)
+"""A bare text `ping`: the server closes a socket on which nothing was pushed for 30 s."""
+LIMITS = Limits(topics_per_message=200, topics_per_connection=1000, messages_per_s=3.0)
+"""The documented bounds are 64 KB a request and 480 requests an hour; 200 topics are about 11 KB."""
+
+TRADES = "trades"
+QUOTES = "bbo-tbt"
+SIDE = {"buy": BUY, "sell": SELL}
+"""The taker's side."""
+PERPETUAL = "SWAP"
+
+_REFUSED = "60018"
+_NOTICE = "64008"
+_NAMED = re.compile(r"instId:([A-Za-z0-9_-]+)")
+
+
+class _Arg(msgspec.Struct, gc=False):
+    channel: str = ""
+    instId: str = ""
+
+
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    """`["84093.5","667.19","0","70"]`: price, size, a leftover, orders."""
+
+    price: float | None = nan
+    size: float | None = nan
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A trade or the best levels, by channel.
+
+    `{"instId":"BTC-USDT","tradeId":"1002","px":"77708","sz":"0.1","side":"buy","ts":"1788416106000","count":"1"}`
+    `{"asks":[["84093.5","667.19","0","70"]],"bids":[["84093.4","570.27","0","83"]],"ts":"1790439594900"}`
+
+    A push joins the fills of one taker order at one price; `tradeId` is the last of them.
+    """
+
+    tradeId: str = ""
+    px: float = nan
+    sz: float = nan
+    side: str = ""
+    asks: list[_Level] = []
+    bids: list[_Level] = []
+    ts: int = 0
+
+
+class _Message(msgspec.Struct, gc=False):
+    """`{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[...]}`."""
+
+    arg: _Arg = msgspec.field(default_factory=_Arg)
+    data: list[_Row] = []
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """An answer to a request, or a notice.
+
+    `{"event":"subscribe","arg":{"channel":"trades","instId":"BTC-USDT"},"connId":"47165dce"}`
+    `{"event":"error","msg":"...channel:candle1m,instId:BTC-USDT doesn't exist...","code":"60018","connId":"25ebf8bb"}`
+    """
+
+    event: str = ""
+    id: str = ""
+    arg: _Arg = msgspec.field(default_factory=_Arg)
+    code: str = ""
+    msg: str = ""
+
+
+class _Pair(msgspec.Struct, gc=False):
+    """`{"instId":"BTC-USDT","baseCcy":"BTC","quoteCcy":"USDT","state":"live"}`."""
+
+    instId: str
+    baseCcy: str
+    quoteCcy: str
+    state: str
+
+
+class _Pairs(msgspec.Struct):
+    code: str
+    data: list[_Pair]
+    msg: str = ""
+
+
+class _Statistic(msgspec.Struct, gc=False):
+    """`{"instId":"BTC-USDT","volCcy24h":"123456.7"}`; on spot `volCcy24h` is in the quote currency."""
+
+    instId: str
+    volCcy24h: float | None
+
+
+class _Statistics(msgspec.Struct):
+    code: str
+    data: list[_Statistic]
+    msg: str = ""
+
+
+_MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_PAIRS = msgspec.json.Decoder(_Pairs)
+_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_ABSENT = _Level()
+
+
+def handshake() -> str | None:
+    """Return None: no token is needed."""
+    return None
+
+
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+    """Return the base URL itself."""
+    return ws_url
+
+
+def topics(natives: Sequence[str]) -> list[str]:
+    """Return `channel:instId` for trades, then quotes."""
+    return [f"{channel}:{native}" for channel in (TRADES, QUOTES) for native in natives]
+
+
+def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return subscribe requests; each topic is acknowledged by itself."""
+    requests = []
+    for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
+        pairs = [topic.partition(":") for topic in part]
+        args = [{"channel": channel, "instId": native} for channel, _, native in pairs]
+        frame = msgspec.json.encode({"id": str(number), "op": "subscribe", "args": args})
+        requests.append(Request(frame, acks=len(args), key=str(number)))
+    return requests
+
+
+def waits_for_welcome() -> bool:
+    """Return False: requests may be sent at once."""
+    return False
+
+
+def answer(frame: bytes) -> bytes | None:
+    """Return None: the venue sends no application pings."""
+    return None
+
+
+def control(frame: bytes) -> Control | None:
+    """Read an ack, an error, a notice or the text `pong`."""
+    if frame == b"pong":
+        return Control("pong")
+    message = rows.read_one(_ANSWER, frame)
+    if message is None or not message.event:
+        return None
+    native = message.arg.instId
+    if message.event in ("subscribe", "unsubscribe"):
+        return Control("ack", message.id, native)
+    if message.event == "notice":
+        return Control("notice", message.id, native, message.code, message.msg)
+    if message.event == "error":
+        named = _NAMED.search(message.msg)
+        kind = "refusal" if message.code == _REFUSED else "error"
+        return Control(kind, message.id, native or (named[1] if named else ""), message.code, message.msg)
+    return None
+
+
+def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+    trades, quotes = batch.trades, batch.quotes
+    code, side = catalog.codes.get, SIDE.get
+    for at, message in enumerate(messages):
+        arg = message.arg
+        channel = arg.channel
+        if channel == TRADES and message.data:
+            symbol = code(arg.instId, rows.UNKNOWN)
+            for row in message.data:
+                trades.append((at, symbol, row.px, row.sz, side(row.side, rows.BAD_SIDE), row.tradeId, row.ts))
+        elif channel == QUOTES and message.data:
+            symbol = code(arg.instId, rows.UNKNOWN)
+            for row in message.data:
+                bid = row.bids[0] if row.bids else _ABSENT
+                ask = row.asks[0] if row.asks else _ABSENT
+                quotes.append((at, symbol, bid.price, bid.size, ask.price, ask.size, row.ts))
+        else:
+            batch.others.append(at)
+
+
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, from_ms, control)
+
+
+def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
+    """Decode frames of `trades` and `bbo-tbt`; see `Venue.decode`."""
+    return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def symbol_of_native(native: str) -> str | None:
+    """Return our symbol: `BTC-USDT`, or `BTC-USDT-PERP` for `BTC-USDT-SWAP`; None for dated contracts and options."""
+    match native.split("-"):
+        case [base, quote]:
+            return paired_symbol(base, quote)
+        case [base, quote, kind] if kind == PERPETUAL:
+            return paired_symbol(base, quote, perpetual=True)
+    return None
+
+
+def instruments_path() -> str:
+    """Return the REST path of the list of spot pairs."""
+    return "/api/v5/public/instruments?instType=SPOT"
+
+
+def instruments(body: bytes) -> list[Instrument]:
+    """Read the list of spot pairs; see `Venue.instruments`."""
+    listed = listing.read_list(_PAIRS, body, NAME, "list of pairs")
+    listing.check_code(listed.code, "0", listed.msg, NAME, "list of pairs")
+    return listing.instruments((row.instId, row.baseCcy, row.quoteCcy, row.state == "live") for row in listed.data)
+
+
+def volumes_path() -> str:
+    """Return the REST path of 24 h statistics."""
+    return "/api/v5/market/tickers?instType=SPOT"
+
+
+def volumes(body: bytes) -> dict[str, float]:
+    """Read turnover by native symbol; see `Venue.volumes`."""
+    listed = listing.read_list(_STATISTICS, body, NAME, "24 h statistics")
+    listing.check_code(listed.code, "0", listed.msg, NAME, "24 h statistics")
+    return listing.turnovers((row.instId, row.volCcy24h) for row in listed.data)

@@ -1,0 +1,82 @@
+"""The dataflow, one page: ticks of every venue in, validated market out.
+
+`python -m bytewax.run flows.mie` runs it; the settings say on what (`market/settings.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from market.schema import TickBatch
+from market.symbols import SymbolTable
+from operators import steps
+from operators.forge import ForgePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Studying:
+    """What is computed on the validated trades.
+
+    Attributes:
+        intervals_s: Candle intervals in seconds.
+        correlation_interval_s: The one whose returns are correlated.
+        correlation_window: Over how many returns.
+    """
+
+    intervals_s: tuple[int, ...] = (1, 60)
+    correlation_interval_s: int = 60
+    correlation_window: int = 30
+
+
+def build(
+    source: Source[tuple[str, TickBatch]],
+    table: SymbolTable,
+    policy: ForgePolicy,
+    studying: Studying,
+    *,
+    hot: Sink[Any],
+    history: Sink[Any],
+    archive: Sink[Any] | None = None,
+) -> Dataflow:
+    """Return the dataflow over a source and its sinks; nothing connects before it runs.
+
+    Args:
+        source: Batches of each venue, keyed by its name.
+        table: The symbols of this run.
+        policy: How the forge judges.
+        studying: What is computed.
+        hot: Takes newest state: HOT rows and venue states.
+        history: Takes what must not be lost: candles with indicators, wicks, correlations.
+        archive: Takes every released tick with its verdict.
+    """
+    flow = Dataflow("mie")
+    batches = op.input("venues", flow, source)
+    ticks, venues = steps.sequence("sequence", batches, table)
+    forged = steps.forge("forge", ticks, table, policy)
+    closed = steps.candles("candles", forged, table, studying.intervals_s, policy.window_ms * 1_000_000)
+    studied = steps.studies("studies", closed, table, studying.intervals_s)
+    correlations = steps.correlate(
+        "correlate", studied, table, studying.correlation_interval_s, studying.correlation_window
+    )
+    lasting = op.merge(
+        "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations
+    )
+    op.output("hot", op.merge("newest_state", steps.newest("newest", forged), venues), hot)
+    op.output("history", lasting, history)
+    if archive is not None:
+        op.output("archive", steps.released("released", forged), archive)
+    return flow
+
+
+def flow() -> Dataflow:
+    """Return the dataflow the settings ask for; `python -m bytewax.run flows.mie` calls this."""
+    from flows.wiring import start
+
+    dataflow: Dataflow = start()
+    return dataflow

@@ -1,0 +1,236 @@
+"""What the venues agree on: per symbol a robust consensus price, per venue a basis, per symbol a dispersion.
+
+Everything is in natural logarithms of price, so that a rule means the same at 1e-5 and at 1e5. Values change only when
+a cell of the time grid closes, and only from ticks of the symbol itself: results do not depend on batching or on other
+symbols. No verdict is made here; a wick teaches nothing, because medians over venues ignore it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from market.records import CONFIRMED
+from market.schema import F64, I8, I64, QUOTE, TRADE, Bool, Rows
+from market.venues import VENUES
+
+GRID_NS: Final = 100_000_000
+"""The consensus of a tick is the one at the last boundary of this grid before it."""
+ANCHOR_NS: Final = 500_000_000
+"""The anchor is the consensus 0.5 to 1 s ago: where the price was before the excursion that is being judged."""
+FOLD_NS: Final = 1_000_000_000
+"""Basis and dispersion learn once in this time."""
+FRESH_NS: Final = 3_000_000_000
+"""A venue's last value takes part in the consensus for this long."""
+BAND_SCALES: Final = 5.0
+"""The band is this many dispersions: above the 4 that natural trades reach, below the 6 from which a wick counts."""
+BAND_LEAST: Final = 0.0075
+"""Never narrower than half of the smallest wick of interest (1.5 %)."""
+BAND_MOST: Final = 0.30
+SCALE_RATE: Final = 1 / 87  # half-life of 60 folds
+BASIS_RATE: Final = 1 / 44  # half-life of 30 folds
+SIGMA_OF_MEAN_ABS: Final = 1.2533
+"""Standard deviation of a normal variable over its mean absolute value, sqrt(pi / 2)."""
+WARM_FOLDS: Final = 2
+REGIME_FOLDS: Final = 5
+"""A venue that stays outside the band, alone, for this many folds in a row has a new basis."""
+
+_VENUES: Final = len(VENUES)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """n rows against their consensus.
+
+    Attributes:
+        reference: n float64, the consensus as a price of the row's venue (basis added); NaN without one.
+        deviation: n float64, log price less log reference.
+        peers: n int64, other venues with a fresh value.
+        suspect: n bool, outside the band of both consensus and anchor, and enough is known to say so.
+    """
+
+    reference: F64
+    deviation: F64
+    peers: I64
+    suspect: Bool
+
+
+class Consensus:
+    """Consensus, basis and dispersion of the symbols of a key group; arrays of (symbols, venues)."""
+
+    def __init__(self, symbols: int) -> None:
+        table = (symbols, _VENUES)
+        self.basis = np.zeros(table)
+        """Log premium of each venue over the consensus."""
+        self.scale = np.zeros(symbols)
+        """Dispersion: standard deviation of trades around the consensus, log units."""
+        self._value = np.full(table, np.nan)
+        self._event_ns = np.zeros(table, np.int64)
+        self._receive_ns = np.full(table, np.iinfo(np.int64).min // 2, np.int64)
+        self._level = np.full(symbols, np.nan)
+        self._count = np.zeros(symbols, np.int64)
+        self._anchor = np.full((symbols, 2), np.nan)  # the newest, and the one before it, which is used
+        self._anchor_cell = np.zeros(symbols, np.int64)
+        self._fold_cell = np.zeros(symbols, np.int64)
+        self._folds = np.zeros(symbols, np.int64)
+        self._basis_folds = np.zeros(table, np.int64)
+        self._alone = np.zeros(table, np.int64)
+        self._sums = np.zeros((4, *table))  # |deviation|, rows, deviation, quotes
+        self._good = np.zeros((2, *table))  # deviation and rows of ticks inside the band
+        self._cell: list[tuple[Rows, I64, Bool, F64]] = []
+
+    def band(self, symbol: int | I64) -> float | F64:
+        """Return how far from the consensus a trade of a symbol may be, log units."""
+        return np.clip(BAND_SCALES * self.scale[symbol], BAND_LEAST, BAND_MOST)
+
+    def anchor_of(self, symbol: int) -> float:
+        """Return the log consensus of 0.5 to 1 s ago, NaN if there was none."""
+        return float(self._anchor[symbol, 1])
+
+    def level_of(self, symbols: I64) -> tuple[F64, I64]:
+        """Return the consensus price of some symbols and how many venues are behind it."""
+        return np.exp(self._level[symbols]), self._count[symbols]
+
+    def compare(self, ticks: Rows, local: I64) -> Comparison:
+        """Compare n TICK rows (quotes by their mid) with the consensus at the last closed boundary."""
+        venue = ticks["venue"]
+        value = log_value(ticks) - self.basis[local, venue]
+        level = self._level[local]
+        deviation = value - level
+        fresh = (ticks["receive_ns"][:, None] - self._receive_ns[local]) <= FRESH_NS
+        own = fresh[np.arange(len(ticks)), venue]
+        peers = fresh.sum(axis=1) - own
+        band = self.band(local)
+        limit = np.where(self._count[local] > 2, band, band / 2)
+        outside = (np.abs(deviation) > limit) & ~(np.abs(value - self._anchor[local, 1]) <= band)
+        known = (self._folds[local] >= WARM_FOLDS) & (self._basis_folds[local, venue] > 0)
+        known &= np.isfinite(self._anchor[local, 1])
+        return Comparison(
+            np.exp(level + self.basis[local, venue]), deviation, np.asarray(peers), outside & known & (peers > 0)
+        )
+
+    def observe(self, ticks: Rows, local: I64, verdict: I8, deviation_bps: F64) -> None:
+        """Keep released ticks of the open grid cell until it closes."""
+        self._cell.append((ticks, local, (ticks["kind"] == QUOTE) | (verdict == CONFIRMED), deviation_bps / 1e4))
+
+    def close_grid(self, boundary_ns: int) -> I64:
+        """Close the open cell; return the local indices of the symbols that had ticks in it, ascending."""
+        if not self._cell:
+            return np.zeros(0, np.int64)
+        ticks = np.concatenate([part[0] for part in self._cell])
+        local = np.concatenate([part[1] for part in self._cell])
+        good = np.concatenate([part[2] for part in self._cell])
+        deviation = np.concatenate([part[3] for part in self._cell])
+        self._cell = []
+        touched = np.unique(local)
+        self._move_anchor(touched, boundary_ns)
+        due = touched[self._fold_cell[touched] < boundary_ns // FOLD_NS]
+        if due.size:
+            self._fold(due)
+            self._fold_cell[due] = boundary_ns // FOLD_NS
+        self._count_in(ticks, local, good, deviation)
+        self._take_newest(ticks, local)
+        self._level[touched], self._count[touched] = self._median(touched, boundary_ns)
+        return touched
+
+    def _move_anchor(self, touched: I64, boundary_ns: int) -> None:
+        cell = boundary_ns // ANCHOR_NS
+        behind = cell - self._anchor_cell[touched]
+        moved = touched[behind > 0]
+        self._anchor[moved, 1] = np.where(behind[behind > 0] == 1, self._anchor[moved, 0], self._level[moved])
+        self._anchor[moved, 0] = self._level[moved]
+        self._anchor_cell[moved] = cell
+
+    def _count_in(self, ticks: Rows, local: I64, good: Bool, deviation: F64) -> None:
+        known = np.isfinite(deviation)
+        if not known.any():
+            return
+        shape = self.basis.shape
+        size = self.basis.size
+        deviation = deviation[known]
+        ticks, local, good = ticks[known], local[known], good[known]
+        place = local * _VENUES + ticks["venue"]
+        quote = ticks["kind"] == QUOTE
+        half_spread = np.where(quote, (ticks["ask"] - ticks["bid"]) / (ticks["ask"] + ticks["bid"]), 0.0)
+        spread = np.abs(deviation) + np.nan_to_num(half_spread)
+        inside = good & (np.abs(deviation) <= self.band(local))
+        for total, weights in zip(self._sums, (spread, None, deviation, quote), strict=True):
+            total += np.bincount(place, weights, size).reshape(shape)
+        place = place[inside]
+        self._good[0] += np.bincount(place, deviation[inside], size).reshape(shape)
+        self._good[1] += np.bincount(place, None, size).reshape(shape)
+
+    def _take_newest(self, ticks: Rows, local: I64) -> None:
+        """Bring each venue's last value up to date, by event time; a quote's mid counts like a trade."""
+        value = log_value(ticks)
+        keep = np.isfinite(value)
+        keep &= ticks["event_ns"] >= self._event_ns[local, ticks["venue"]]
+        order = np.argsort(ticks["event_ns"][keep], kind="stable")
+        local, venue = local[keep][order], ticks["venue"][keep][order]
+        self._value[local, venue] = value[keep][order]  # of equal places the last stays
+        self._event_ns[local, venue] = ticks["event_ns"][keep][order]
+        self._receive_ns[local, venue] = ticks["receive_ns"][keep][order]
+
+    def _median(self, symbols: I64, now_ns: int) -> tuple[F64, I64]:
+        fresh = (now_ns - self._receive_ns[symbols]) <= FRESH_NS
+        values = np.sort(np.where(fresh, self._value[symbols] - self.basis[symbols], np.inf), axis=1)
+        count = fresh.sum(axis=1)
+        row = np.arange(symbols.size)
+        low, high = values[row, np.maximum(count - 1, 0) // 2], values[row, count // 2 % _VENUES]
+        level = np.where(count % 2 == 1, low, (low + high) / 2)
+        return np.where(count > 0, level, np.nan), np.asarray(count)
+
+    def _fold(self, symbols: I64) -> None:
+        """Learn basis and dispersion of some symbols from their sums since the last fold."""
+        rows = self._sums[1, symbols]
+        seen = rows > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.where(seen, self._sums[0, symbols] / rows, np.nan)
+            mean = np.where(seen, self._sums[2, symbols] / rows, 0.0)
+            inside = np.where(self._good[1, symbols] > 0, self._good[0, symbols] / self._good[1, symbols], np.nan)
+        learned = seen.any(axis=1)
+        self._learn_scale(symbols[learned], spread[learned])
+        self._learn_basis(symbols, inside)
+        self._learn_regime(symbols, mean, seen & (self._sums[3, symbols] > 0))
+        self._folds[symbols[learned]] += 1
+        self._sums[:, symbols] = 0.0
+        self._good[:, symbols] = 0.0
+
+    def _learn_scale(self, symbols: I64, spread: F64) -> None:
+        if not symbols.size:
+            return
+        typical = np.nanmedian(spread, axis=1) * SIGMA_OF_MEAN_ABS
+        folds = self._folds[symbols]
+        most = np.where(folds >= WARM_FOLDS, 2 * self.scale[symbols] + 1e-4, np.inf)
+        rate = np.maximum(1 / (folds + 1), SCALE_RATE)
+        self.scale[symbols] += rate * (np.minimum(typical, most) - self.scale[symbols])
+
+    def _learn_basis(self, symbols: I64, inside: F64) -> None:
+        known = np.isfinite(inside)
+        folds = self._basis_folds[symbols]
+        rate = np.maximum(1 / (folds + 1), BASIS_RATE)
+        basis = self.basis[symbols] + np.where(known, rate * np.nan_to_num(inside), 0.0)
+        self._basis_folds[symbols] += known
+        ours = np.where(self._basis_folds[symbols] > 0, basis, np.nan)
+        some = np.isfinite(ours).any(axis=1)
+        basis[some] -= np.nanmedian(ours[some], axis=1)[:, None]
+        self.basis[symbols] = np.where(self._basis_folds[symbols] > 0, basis, 0.0)
+
+    def _learn_regime(self, symbols: I64, mean: F64, quoted: Bool) -> None:
+        band = np.asarray(self.band(symbols))[:, None]
+        limit = np.where(self._count[symbols][:, None] > 2, band, band / 2)
+        away = quoted & (np.abs(mean) > limit)
+        self._alone[symbols] = np.where(away, self._alone[symbols] + 1, 0)
+        settled = self._alone[symbols] >= REGIME_FOLDS
+        if settled.any():
+            self.basis[symbols] += np.where(settled, mean, 0.0)
+            self._basis_folds[symbols] += settled
+            self._alone[symbols] = np.where(settled, 0, self._alone[symbols])
+
+
+def log_value(ticks: Rows) -> F64:
+    """Return the log price of trades and the log mid of quotes, n float64; NaN where a side is missing."""
+    price = np.where(ticks["kind"] == TRADE, ticks["price"], np.sqrt(ticks["bid"] * ticks["ask"]))
+    return np.asarray(np.log(price))

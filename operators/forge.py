@@ -1,0 +1,355 @@
+"""The Candle Forge: hold every trade for a window W, then judge it on what the other venues showed.
+
+One kernel serves one key group. Time is what the watermarks say; it has no clock. Ticks are released in quanta of
+10 ms of receive time, so that verdicts, order and learned state are functions of the input alone, however it was
+batched. `docs/forge.md` derives the rules; this file is their order of execution:
+
+1. ticks wait until the watermark passes their quantum's end plus W;
+2. each released trade is compared with the consensus of its symbol (`operators/consensus.py`): near it, or near where
+   it was shortly before, it is **confirmed**; with no other venue at hand it is **unverified**;
+3. what is left is a suspect, and the other venues' ticks around it vote (`operators/evidence.py`): **wick**,
+   confirmed or unverified;
+4. wicks are looked at again for a while (the late horizon) and re-admitted if the others came to their price after all.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from market.records import CONFIRMED, HOT, UNVERIFIED, WICK, ForgedTicks, Wick
+from market.schema import END_OF_INPUT, F64, I8, I64, QUOTE, TICK, TRADE, Rows
+from market.venues import VENUES
+from operators.book import Book
+from operators.consensus import GRID_NS, Consensus
+from operators.evidence import Evidence, Vote
+from operators.sequence import Slice
+
+QUANTUM_NS: Final = 10_000_000
+LATE_NS: Final = 2_000_000_000
+"""The late horizon: how long after a wick other venues may still confirm it."""
+PENDING_WICKS: Final = 4_096
+"""Wicks under re-examination in a key group; beyond it the oldest stay wicks."""
+NS_PER_MS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ForgePolicy:
+    """What the user chooses.
+
+    Attributes:
+        window_ms: W, 100 to 200.
+        min_witnesses: Live venues that must not have followed before a trade is a wick.
+        venues: Codes of the venues whose watermarks are waited for.
+    """
+
+    window_ms: int = 150
+    min_witnesses: int = 1
+    venues: tuple[int, ...] = tuple(range(len(VENUES)))
+
+
+@dataclass(slots=True)
+class Forged:
+    """What one advance released.
+
+    Attributes:
+        released: Ticks with verdicts, in release order.
+        readmitted: TICK rows, earlier wicks that are confirmed now.
+        readmitted_release_ns: Release time of each, int64.
+        wicks: New wicks, and re-admitted ones again with their time set.
+        hot: HOT rows of the symbols touched.
+        watermark_ns: All ticks with `release_ns` up to here have been released.
+    """
+
+    released: ForgedTicks
+    readmitted: Rows
+    readmitted_release_ns: I64
+    wicks: list[Wick]
+    hot: Rows
+    watermark_ns: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A wick under re-examination."""
+
+    wick: Wick
+    tick: Rows  # one TICK row
+    symbol: int  # local index
+    price: float  # log, basis removed
+    anchor: float  # log consensus it left
+
+
+@dataclass(slots=True)
+class _State:
+    watermarks: I64
+    advanced_ns: int
+    held: list[Rows] = field(default_factory=list)  # sorted by receive time, one after the other
+    incoming: list[tuple[int, Rows]] = field(default_factory=list)
+    pending: list[_Pending] = field(default_factory=list)
+    open_grid_ns: int | None = None  # boundary that closes the consensus' open cell
+
+
+class ForgeKernel:
+    """Forge of one key group.
+
+    Memory: the ticks of the last W and, as evidence, of the last `evidence.HORIZON_NS`; a few numbers a symbol and
+    venue; at most PENDING_WICKS wicks.
+    """
+
+    def __init__(self, symbols: I64, policy: ForgePolicy) -> None:
+        """Build for the symbol codes of a key group, ascending int64."""
+        self._policy = policy
+        self._window_ns = policy.window_ms * NS_PER_MS
+        self._symbols = symbols
+        size = int(symbols[-1]) + 1 if symbols.size else 0
+        self._local = np.full(size, -1, np.int64)
+        self._local[symbols] = np.arange(symbols.size)
+        watermarks = np.full(len(VENUES), END_OF_INPUT, np.int64)
+        watermarks[list(policy.venues)] = np.iinfo(np.int64).min
+        self._state = _State(watermarks, advanced_ns=np.iinfo(np.int64).min)
+        self._consensus = Consensus(symbols.size)
+        self._evidence = Evidence()
+        self._book = Book(symbols.size)
+        self._hot = np.zeros(symbols.size, HOT)
+        self._hot["symbol"] = symbols
+        self._hot["verdict"] = self._hot["bid_venue"] = self._hot["ask_venue"] = -1
+        for column in ("price", "size", "bid", "ask", "reference", "spread_bps"):
+            self._hot[column] = np.nan
+
+    def add(self, slices: Sequence[Slice]) -> Forged | None:
+        """Take ticks and watermarks; return what they released, None if the watermark did not reach a new quantum."""
+        state = self._state
+        for part in slices:
+            if part.ticks.size:
+                state.incoming.append((part.venue, part.ticks))
+            known = state.watermarks[part.venue]
+            resumed = known == END_OF_INPUT  # it had ended before a restart
+            state.watermarks[part.venue] = part.watermark_ns if resumed else max(known, part.watermark_ns)
+        watermark = int(state.watermarks.min())
+        if watermark != END_OF_INPUT:
+            watermark = watermark // QUANTUM_NS * QUANTUM_NS
+        if watermark <= state.advanced_ns:
+            return None
+        state.advanced_ns = watermark
+        return self._advance(watermark)
+
+    def _advance(self, watermark_ns: int) -> Forged:
+        self._take_in(watermark_ns)
+        due, quantum = self._due(watermark_ns)
+        cut_ns = watermark_ns if watermark_ns == END_OF_INPUT else watermark_ns - self._window_ns
+        verdict = np.full(due.size, -1, np.int8)
+        reference = np.full(due.size, np.nan)
+        deviation = np.full(due.size, np.nan)
+        wicks: list[Wick] = []
+        readmitted: list[_Pending] = []
+        for part, boundary in _grid_cells(quantum):
+            if self._state.open_grid_ns not in (None, boundary):
+                self._close_grid(readmitted)
+            self._judge(due[part], quantum[part], verdict[part], reference[part], deviation[part], wicks)
+            self._consensus.observe(due[part], self._local[due["symbol"][part]], verdict[part], deviation[part])
+            self._state.open_grid_ns = boundary
+        if self._state.open_grid_ns is not None and self._state.open_grid_ns <= cut_ns:
+            self._close_grid(readmitted)
+        wicks += [pending.wick for pending in readmitted]
+        if self._evidence.rows:
+            self._evidence.forget(cut_ns)
+        released = ForgedTicks(due, quantum + self._window_ns, verdict, reference, deviation)
+        back = np.concatenate([p.tick for p in readmitted]) if readmitted else np.zeros(0, TICK)
+        moments = np.array([p.wick.readmitted_ns for p in readmitted], np.int64)
+        return Forged(released, back, moments, wicks, self._newest(released), watermark_ns)
+
+    def _take_in(self, watermark_ns: int) -> None:
+        """Move what was received up to the watermark into `held` and the evidence, in canonical receive order."""
+        state = self._state
+        if not state.incoming:
+            return
+        state.incoming.sort(key=lambda part: part[0])  # venue code; a venue's own order stays
+        rows = np.concatenate([ticks for _, ticks in state.incoming])
+        rows = rows[np.argsort(rows["receive_ns"], kind="stable")]
+        cut = int(np.searchsorted(rows["receive_ns"], watermark_ns, side="right"))
+        later = rows[cut:]
+        state.incoming = [(venue, later[later["venue"] == venue]) for venue in np.unique(later["venue"]).tolist()]
+        if cut:
+            state.held.append(rows[:cut])
+            self._evidence.add(rows[:cut], self._local[rows["symbol"][:cut]])
+
+    def _due(self, watermark_ns: int) -> tuple[Rows, I64]:
+        """Take the ticks whose quantum's end plus W has passed, in release order, with their quantum's end."""
+        state = self._state
+        cut_ns = watermark_ns if watermark_ns == END_OF_INPUT else watermark_ns - self._window_ns
+        ready: list[Rows] = []
+        while state.held:
+            first = state.held[0]
+            cut = int(np.searchsorted(first["receive_ns"], cut_ns, side="right"))
+            if cut:
+                ready.append(first[:cut])
+            if cut < first.size:
+                state.held[0] = first[cut:]
+                break
+            state.held.pop(0)
+        if not ready:
+            return np.zeros(0, TICK), np.zeros(0, np.int64)
+        rows = ready[0] if len(ready) == 1 else np.concatenate(ready)
+        quantum = -(-rows["receive_ns"] // QUANTUM_NS) * QUANTUM_NS
+        order = release_order(rows, quantum)
+        return rows[order], quantum[order]
+
+    def _close_grid(self, readmitted: list[_Pending]) -> None:
+        boundary_ns = self._state.open_grid_ns
+        assert boundary_ns is not None
+        self._state.open_grid_ns = None
+        touched = self._consensus.close_grid(boundary_ns)
+        if self._state.pending:
+            readmitted += self._recheck(boundary_ns, touched)
+
+    def _judge(self, due: Rows, quantum: I64, verdict: I8, reference: F64, deviation: F64, wicks: list[Wick]) -> None:
+        """Fill in verdict, reference and deviation of released rows of one grid cell."""
+        local = self._local[due["symbol"]]
+        seen = self._consensus.compare(due, local)
+        reference[:] = seen.reference
+        deviation[:] = seen.deviation * 1e4
+        trade = due["kind"] == TRADE
+        verdict[trade] = np.where(seen.peers[trade] > 0, CONFIRMED, UNVERIFIED)
+        suspects = np.flatnonzero(trade & seen.suspect)
+        for row in suspects.tolist():
+            self._try(due[row : row + 1], int(local[row]), int(quantum[row]), row, verdict, reference, deviation, wicks)
+
+    def _try(
+        self,
+        tick: Rows,
+        symbol: int,
+        quantum_ns: int,
+        row: int,
+        verdict: I8,
+        reference: F64,
+        deviation: F64,
+        wicks: list[Wick],
+    ) -> None:
+        """Let the other venues vote on one suspect."""
+        venue = int(tick["venue"][0])
+        event_ns = int(tick["event_ns"][0])
+        basis = self._consensus.basis[symbol]
+        price = float(np.log(tick["price"][0])) - float(basis[venue])
+        anchor = self._consensus.anchor_of(symbol)
+        vote = self._evidence.vote(symbol, venue, price, event_ns, quantum_ns + self._window_ns, basis, anchor)
+        verdict[row] = self._rule(vote)
+        if not np.isnan(vote.reference):
+            reference[row] = float(np.exp(vote.reference + basis[venue]))
+            deviation[row] = (price - vote.reference) * 1e4
+        if verdict[row] != WICK:
+            return
+        wick = self._wick(tick, symbol, vote, price)
+        wicks.append(wick)
+        self._state.pending.append(_Pending(wick, tick.copy(), symbol, price, anchor))
+        del self._state.pending[:-PENDING_WICKS]
+
+    def _rule(self, vote: Vote) -> int:
+        """One venue alone, or a minority with it, against live venues that did not follow."""
+        if vote.against >= self._policy.min_witnesses and (vote.support == 0 or vote.against > vote.support + 1):
+            return WICK
+        return CONFIRMED if vote.support else UNVERIFIED
+
+    def _wick(self, tick: Rows, symbol: int, vote: Vote, price: float) -> Wick:
+        venue = int(tick["venue"][0])
+        basis = float(self._consensus.basis[symbol, venue])
+        return Wick(
+            symbol=int(tick["symbol"][0]),
+            venue=venue,
+            trade_id=tick["trade_id"][0].decode(),
+            event_ns=int(tick["event_ns"][0]),
+            receive_ns=int(tick["receive_ns"][0]),
+            price=float(tick["price"][0]),
+            size=float(tick["size"][0]),
+            side=int(tick["side"][0]),
+            reference=float(np.exp(vote.reference + basis)),
+            deviation_bps=(price - vote.reference) * 1e4,
+            dispersion_bps=float(self._consensus.scale[symbol]) * 1e4,
+            basis_bps=basis * 1e4,
+            witnesses=vote.against,
+            evidence=vote.describe(price),
+        )
+
+    def _recheck(self, boundary_ns: int, touched: I64) -> list[_Pending]:
+        """Vote again on pending wicks of symbols that were heard; return the ones the others confirmed."""
+        back: list[_Pending] = []
+        keep: list[_Pending] = []
+        for pending in self._state.pending:
+            wick = pending.wick
+            if boundary_ns >= wick.receive_ns + LATE_NS:
+                continue
+            cutoff_ns = boundary_ns + self._window_ns
+            if pending.symbol in touched and self._confirmed_late(pending, cutoff_ns):
+                wick.readmitted_ns = cutoff_ns
+                back.append(pending)
+            else:
+                keep.append(pending)
+        self._state.pending = keep
+        return back
+
+    def _confirmed_late(self, pending: _Pending, cutoff_ns: int) -> bool:
+        wick = pending.wick
+        basis = self._consensus.basis[pending.symbol]
+        vote = self._evidence.vote(
+            pending.symbol, wick.venue, pending.price, wick.event_ns, cutoff_ns, basis, pending.anchor
+        )
+        return self._rule(vote) == CONFIRMED
+
+    def _newest(self, released: ForgedTicks) -> Rows:
+        """Bring the newest state of the touched symbols up to date and return it."""
+        ticks = released.ticks
+        if not ticks.size:
+            return np.zeros(0, HOT)
+        hot = self._hot
+        local = self._local[ticks["symbol"]]
+        good = (ticks["kind"] == TRADE) & (released.verdict != WICK)
+        rows, where = ticks[good], local[good]
+        for column in ("price", "size", "side", "venue", "event_ns", "receive_ns"):
+            hot[column][where] = rows[column]  # the last of equal indices stays
+        hot["verdict"][where] = released.verdict[good]
+        touched = np.unique(local)
+        self._book.update(ticks, local)
+        for column, values in self._book.best(touched, int(ticks["receive_ns"].max())).items():
+            hot[column][touched] = values
+        level, venues = self._consensus.level_of(touched)
+        hot["reference"][touched], hot["venues"][touched] = level, venues
+        hot["seq"][touched] += 1
+        return np.asarray(hot[touched])
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as bytes."""
+        return pickle.dumps((self._state, self._consensus, self._evidence, self._book, self._hot), protocol=5)
+
+    def restore(self, state: bytes) -> None:
+        """Take over what `snapshot` returned."""
+        self._state, self._consensus, self._evidence, self._book, self._hot = pickle.loads(state)
+
+
+def _grid_cells(quantum: I64) -> Iterator[tuple[slice, int]]:
+    """Cut released rows where the consensus grid does: rows of one cell, and the boundary that closes it."""
+    if not quantum.size:
+        return
+    grid = -(-quantum // GRID_NS) * GRID_NS
+    start = 0
+    for stop in (*(np.flatnonzero(np.diff(grid)) + 1).tolist(), quantum.size):
+        yield slice(start, stop), int(grid[start])
+        start = stop
+
+
+def release_order(rows: Rows, quantum: I64) -> I64:
+    """Return the order of release: quantum, event time, venue code, trade id (shorter ids first, so 99 before 100).
+
+    Quotes have no id; those of one venue and event time keep their receive order.
+    """
+    order = np.lexsort((rows["venue"], rows["event_ns"], quantum))
+    event, venue, quanta = rows["event_ns"][order], rows["venue"][order], quantum[order]
+    tied = (np.diff(event) == 0) & (np.diff(venue) == 0) & (np.diff(quanta) == 0)
+    if not tied.any():
+        return order
+    ids = rows["trade_id"][order]
+    number = np.cumsum(np.concatenate(([True], ~tied)))
+    return np.asarray(order[np.lexsort((ids, np.char.str_len(ids), rows["kind"][order] == QUOTE, number))])

@@ -1,0 +1,167 @@
+"""Sequencing of one venue's ticks: event time, duplicates out, split by key group, the venue's status.
+
+Ticks of a venue come in receive order. This kernel keeps that order; event order is the forge's business, which holds
+ticks long enough to know it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from market.records import VenueStatus
+from market.schema import END_OF_INPUT, I64, TRADE, UNSTAMPED, Rows, TickBatch, VenueCounters
+from market.symbols import KEY_GROUPS
+from operators.clock import ClockKernel
+
+REMEMBERED_IDS: Final = 32_768
+"""A duplicate is recognised among at least this many trades of its venue before it, and at most twice as many."""
+STATUS_NS: Final = 1_000_000_000
+LAG_SAMPLE: Final = 4_096
+"""Rows kept for the median lag of a status interval."""
+
+_MIX: Final = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F], np.uint64
+)
+
+
+@dataclass(slots=True)
+class Slice:
+    """The ticks of one venue for one key group, and the venue's watermark; rows may be none."""
+
+    venue: int
+    ticks: Rows
+    watermark_ns: int
+
+
+@dataclass(slots=True)
+class Sequenced:
+    """What one batch became: a slice for every key group, and perhaps the venue's status."""
+
+    slices: list[Slice]
+    status: VenueStatus | None
+
+
+class SequenceKernel:
+    """Sequencer of one venue.
+
+    Memory: `2 * REMEMBERED_IDS` hashed ids, `LAG_SAMPLE` lags, the clock's window.
+    """
+
+    def __init__(self, venue: int, groups: I64) -> None:
+        """Build for a venue code; `groups` is the key group of each symbol code, int64."""
+        self._venue = venue
+        self._groups = groups
+        self._clock = ClockKernel()
+        self._young: set[int] = set()
+        self._old: set[int] = set()
+        self._duplicates = 0
+        self._lags: list[I64] = []
+        self._lag_rows = 0
+        self._lag_ns = 0
+        self._counters = VenueCounters()
+        self._status_due_ns = 0
+
+    def add(self, batch: TickBatch) -> Sequenced:
+        """Sequence one batch; `batch.ticks` is taken over and changed in place."""
+        if batch.status is not None:
+            self._counters = batch.status
+        ticks = batch.ticks
+        if ticks.size:
+            ticks = self._drop_duplicates(ticks)
+            stamped = (ticks["flags"] & UNSTAMPED) == 0
+            ticks["event_ns"] = self._clock.correct(ticks["exchange_ns"], ticks["receive_ns"], stamped)
+            if self._lag_rows < LAG_SAMPLE:
+                lag = (ticks["receive_ns"] - ticks["event_ns"])[stamped]
+                self._lags.append(lag)
+                self._lag_rows += lag.size
+        return Sequenced(self._split(ticks, batch.watermark_ns), self._status(batch.watermark_ns))
+
+    def _drop_duplicates(self, ticks: Rows) -> Rows:
+        trades = np.flatnonzero((ticks["kind"] == TRADE) & (ticks["trade_id"] != b""))
+        if not trades.size:
+            return ticks
+        ids = trade_keys(ticks[trades]).tolist()
+        fresh = set(ids)
+        if len(fresh) == len(ids) and self._young.isdisjoint(fresh) and self._old.isdisjoint(fresh):
+            self._remember(fresh)
+            return ticks
+        keep = np.ones(ticks.size, bool)
+        seen: set[int] = set()
+        for row, key in zip(trades.tolist(), ids, strict=True):
+            if key in seen or key in self._young or key in self._old:
+                keep[row] = False
+            seen.add(key)
+        self._duplicates += int(ticks.size - keep.sum())
+        self._remember(seen - self._old - self._young)
+        return ticks[keep]
+
+    def _remember(self, fresh: set[int]) -> None:
+        self._young |= fresh
+        if len(self._young) >= REMEMBERED_IDS:
+            self._old, self._young = self._young, set()
+
+    def _split(self, ticks: Rows, watermark_ns: int) -> list[Slice]:
+        if not ticks.size:
+            return [Slice(self._venue, ticks, watermark_ns)] * KEY_GROUPS
+        group = self._groups[ticks["symbol"]]
+        order = np.argsort(group, kind="stable")
+        ticks = ticks[order]
+        cuts = np.searchsorted(group[order], np.arange(KEY_GROUPS + 1)).tolist()
+        return [Slice(self._venue, ticks[cuts[g] : cuts[g + 1]], watermark_ns) for g in range(KEY_GROUPS)]
+
+    def _status(self, watermark_ns: int) -> VenueStatus | None:
+        if watermark_ns < self._status_due_ns:
+            return None
+        if self._lag_rows:
+            self._lag_ns = int(np.median(np.concatenate(self._lags)))
+        self._lags, self._lag_rows = [], 0
+        if watermark_ns != END_OF_INPUT:
+            self._status_due_ns = (watermark_ns // STATUS_NS + 1) * STATUS_NS
+        seen = self._counters
+        return VenueStatus(
+            venue=self._venue,
+            state=seen.state,
+            messages=seen.messages,
+            rejects=seen.rejects,
+            unknown_symbols=seen.unknown_symbols,
+            refused=seen.refused,
+            reconnects=seen.reconnects,
+            gaps=seen.gaps,
+            duplicates=self._duplicates,
+            backlog_rows=seen.backlog_rows,
+            last_receive_ns=seen.last_receive_ns,
+            clock_offset_ns=self._clock.offset_ns,
+            clock_error_ns=self._clock.error_ns,
+            watermark_ns=watermark_ns,
+            lag_ns=self._lag_ns,
+            last_reject=seen.last_reject,
+        )
+
+    def snapshot(self) -> bytes:
+        """Return the state that results depend on: the clock and the remembered ids."""
+        ids = [np.fromiter(seen, np.int64, len(seen)) for seen in (self._young, self._old)]
+        return pickle.dumps((self._clock.snapshot(), *(i.tobytes() for i in ids), self._duplicates))
+
+    def restore(self, state: bytes) -> None:
+        """Take over what `snapshot` returned."""
+        clock, young, old, self._duplicates = pickle.loads(state)
+        self._clock = ClockKernel.restore(clock)
+        self._young = set(np.frombuffer(young, np.int64).tolist())
+        self._old = set(np.frombuffer(old, np.int64).tolist())
+
+
+def trade_keys(trades: Rows) -> I64:
+    """Return a 64-bit key of (symbol, trade id) for n TICK rows, int64; equal pairs have equal keys.
+
+    Ids differing in a single 8-byte word never collide; others do with a chance of 2**-64 a pair.
+    """
+    words = np.ascontiguousarray(trades["trade_id"]).view(np.uint64).reshape(len(trades), -1)
+    keys = (words * _MIX).sum(axis=1, dtype=np.uint64)
+    keys ^= keys >> np.uint64(32)
+    keys = keys * _MIX[0] + trades["symbol"].astype(np.uint64) * _MIX[1]
+    keys ^= keys >> np.uint64(29)
+    return np.asarray(keys.view(np.int64))

@@ -1,0 +1,206 @@
+"""The simulator as a whole: model, venues, ports, files. Options in, a running set of servers out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import ssl
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from market.venues import VENUES
+from simulator.burst import Burst
+from simulator.events import Record
+from simulator.feed import Feed, beat
+from simulator.history import History
+from simulator.market import Market
+from simulator.server import Connection, Port
+from simulator.universe import build_universe
+from simulator.venues import VENUE_TYPES
+
+TAPE_RATE = 40_000.0
+"""Rate of the model that fills the tapes of a capacity run."""
+PARENT_CHECK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is asked to do. `rate` counts ticks a second over all venues; 0 = as fast as they are read."""
+
+    rate: float = 2000.0
+    seed: int = 1
+    venues: tuple[str, ...] = VENUES
+    symbols: int = 50
+    data_dir: Path = Path(".mie/sim")
+    duration_s: float | None = None
+    wicks_per_minute: float = 12.0
+    skew_ms: dict[str, float] = field(default_factory=dict)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    burst: bool = False
+    ledger: bool = False
+    follow_parent: bool = False
+
+    @property
+    def paced(self) -> bool:
+        """Whether frames leave when they are due, and not when the client is ready."""
+        return self.rate > 0
+
+
+class Simulator:
+    """Model, venues and ports of one run."""
+
+    def __init__(self, options: Options, truth: TextIO, ledger: TextIO | None) -> None:
+        self._options = options
+        self._truth = truth
+        burst = options.burst or not options.paced
+        universe = build_universe(options.symbols, options.venues)
+        start_ns = time.time_ns()
+        history = History(universe, seed=options.seed, start_ns=start_ns)
+        self.market = Market(
+            universe,
+            seed=options.seed,
+            rate=TAPE_RATE if burst else options.rate,
+            start_ns=start_ns,
+            wicks_per_minute=0.0 if burst else options.wicks_per_minute,
+            skew_ms=options.skew_ms,
+            start_log=history.start_log(),
+            on_record=self._record,
+        )
+        self.ports = [
+            Port(VENUE_TYPES[name](universe, self.market, history), self.stats, paced=options.paced)
+            for name in options.venues
+        ]
+        self._feed = None if burst else Feed(self.market, history, self.ports, ledger.writelines if ledger else None)
+        self._burst = Burst(self.market, self.ports, options.rate) if burst else None
+
+    async def listen(self) -> list[asyncio.Server]:
+        """Open every venue's port on the loopback interface."""
+        tls = _tls_context(self._options)
+        servers = []
+        for port in self.ports:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(_factory(port), "127.0.0.1", 0, ssl=tls, backlog=512)
+            port.listening(server.sockets[0].getsockname()[1], tls=tls is not None)
+            servers.append(server)
+        return servers
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return the content of `endpoints.json`."""
+        skews = dict(zip(self.market.universe.venues, (self.market.skew_ns / 1e6).tolist(), strict=True))
+        urls: dict[str, Any] = {port.venue.NAME: {"ws": port.ws, "rest": port.rest} for port in self.ports}
+        return {**urls, "skew_ms": skews}
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counts so far, a number per venue."""
+        each = {port.venue.NAME: port for port in self.ports}
+        return {
+            "sent": {name: port.sent for name, port in each.items()},
+            "trades": {name: port.trades for name, port in each.items()},
+            "clients": {name: len(port.clients) for name, port in each.items()},
+            "dropped": {name: port.dropped for name, port in each.items()},
+            "wicks": self.market.events.wicks,
+            "crashes": self.market.events.crashes,
+            "skipped_ms": self._feed.skipped_ms if self._feed else 0,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drive the market until `stop` is set; an error in it ends the run."""
+        engine = self._feed or self._burst
+        assert engine is not None
+        tasks = [asyncio.create_task(engine.run()), asyncio.create_task(beat(self.ports))]
+        tasks.append(asyncio.create_task(stop.wait(), name="stop"))  # type: ignore[arg-type]
+        done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    def _record(self, record: Record) -> None:
+        self._truth.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._truth.flush()
+
+
+async def serve(options: Options) -> None:
+    """Run the simulator until a signal, the end of its time or, if asked to, of its parent."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if options.duration_s is not None:
+        loop.call_later(options.duration_s, stop.set)
+    options.data_dir.mkdir(parents=True, exist_ok=True)
+    with _files(options) as (truth, ledger):
+        simulator = Simulator(options, truth, ledger)
+        servers = await simulator.listen()
+        endpoints = simulator.endpoints()
+        _write_atomically(options.data_dir / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")
+        ports = " ".join(f"{port.venue.NAME}={port.ws.rpartition(':')[2]}" for port in simulator.ports)
+        sys.stdout.write(f"simulator ready: {ports}\n")
+        sys.stdout.flush()
+        watch = asyncio.create_task(_follow_parent(stop)) if options.follow_parent else None
+        try:
+            await simulator.run(stop)
+        finally:
+            if watch is not None:
+                watch.cancel()
+            for server in servers:
+                server.close()
+            for port in simulator.ports:
+                for client in tuple(port.clients):
+                    client.close(1001, "going away")
+            await asyncio.sleep(0)
+
+
+async def _follow_parent(stop: asyncio.Event) -> None:
+    """Set `stop` once the parent process is gone, or has closed our standard input."""
+    parent = os.getppid()
+    kind = os.fstat(0).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        asyncio.get_running_loop().add_reader(0, _read_stdin, stop)
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_CHECK_S)
+    stop.set()
+
+
+def _read_stdin(stop: asyncio.Event) -> None:
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        stop.set()
+
+
+@contextlib.contextmanager
+def _files(options: Options) -> Iterator[tuple[TextIO, TextIO | None]]:
+    with contextlib.ExitStack() as stack:
+        truth = stack.enter_context((options.data_dir / "wicks.jsonl").open("w"))
+        ledger = stack.enter_context((options.data_dir / "trades.csv").open("w")) if options.ledger else None
+        if ledger is not None:
+            ledger.write("venue,symbol,trade_id,price,size\n")
+        yield truth, ledger
+
+
+def _factory(port: Port) -> type[asyncio.Protocol] | Any:
+    return lambda: Connection(port)
+
+
+def _tls_context(options: Options) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,1 @@
+"""Migrations of the history tables, run by `sinks.migrate`."""
