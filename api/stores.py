@@ -170,7 +170,7 @@ class Database:
             try:
                 return await self._run(connection, query, values)
             except psycopg.OperationalError:
-                if True:
+                if not connection.closed:
                     raise
                 # The server went away since this session's last use: the others are as stale, drop them as we go.
         return await self._run(await self._connect(), query, values)

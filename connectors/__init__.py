@@ -1,1 +1,1 @@
-
+"""Venues: pure modules, one session, one collector process, the sources over them."""

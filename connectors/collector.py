@@ -27,7 +27,7 @@ from connectors.recorder import Recorder
 from connectors.session import Session
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks
+from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks, join
 from market.venues import VENUE_CODES
 
 FLUSH_S: Final = 0.005
@@ -80,11 +80,10 @@ class VenueFeed:
         parts = [self._decode(session) for session in self.sessions if session.frames]
         if not parts:
             ticks = empty_ticks()
-        elif len(parts) == 1:
-            ticks = parts[0]
         else:
-            ticks = np.concatenate(parts)
-            ticks = ticks[np.argsort(ticks["receive_ns"], kind="stable")]
+            ticks = join(parts)
+            if len(parts) > 1:
+                ticks = ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))
         if ticks.size:
             self._ticked_ns = int(ticks["receive_ns"][-1])
         return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final
 
 import msgspec
 import numpy as np
@@ -21,23 +21,25 @@ from market.schema import KINDS, SIDES, TRADE, UNSTAMPED, Rows
 BATCH_LINES: Final = 512
 
 
-class TradeLine(msgspec.Struct, tag_field="kind", tag="trade"):
+class TradeLine(msgspec.Struct):
     """A trade as printed. `line` counts from 1; `exchange_ns` is null where the venue gives no usable time."""
 
     line: int
+    kind: str
     venue: str
     symbol: str
     price: float
     size: float
-    side: Literal["buy", "sell"] | None
+    side: str | None
     trade_id: str
     exchange_ns: int | None
 
 
-class QuoteLine(msgspec.Struct, tag_field="kind", tag="quote"):
+class QuoteLine(msgspec.Struct):
     """A quote as printed; the numbers of an absent side are NaN, which is written as null."""
 
     line: int
+    kind: str
     venue: str
     symbol: str
     bid: float
@@ -47,10 +49,11 @@ class QuoteLine(msgspec.Struct, tag_field="kind", tag="quote"):
     exchange_ns: int | None
 
 
-class RejectLine(msgspec.Struct, tag_field="kind", tag="reject"):
+class RejectLine(msgspec.Struct):
     """A frame, or a row of one, that is no tick."""
 
     line: int
+    kind: str
     reason: str
 
 
@@ -67,7 +70,7 @@ def decode_lines(venue: Venue, lines: Iterable[bytes]) -> Iterator[list[Printed]
         # The decoder carries line numbers through in the place of receive times.
         decoded = venue.decode(frames, np.array(numbers, np.int64), catalog)
         printed: list[Printed] = list(_ticks(venue.NAME, decoded.ticks, catalog.names))
-        printed += [RejectLine(reject.receive_ns, reject.reason) for reject in decoded.rejects]
+        printed += [RejectLine(reject.receive_ns, "reject", reject.reason) for reject in decoded.rejects]
         printed.sort(key=lambda row: row.line)
         yield printed
 
@@ -90,11 +93,12 @@ def _ticks(venue: str, ticks: Rows, names: list[str]) -> Iterator[Printed]:
         *columns, strict=True
     ):
         exchange_ns = None if flags & UNSTAMPED else stamp
-        if KINDS[kind] == KINDS[TRADE]:
+        name = names[code]
+        if kind == TRADE:
             taker, text = SIDES[side], trade_id.decode("ascii")
-            yield TradeLine(line, venue, names[code], price, size, taker, text, exchange_ns)
+            yield TradeLine(line, KINDS[kind], venue, name, price, size, taker, text, exchange_ns)
         else:
-            yield QuoteLine(line, venue, names[code], bid, bid_size, ask, ask_size, exchange_ns)
+            yield QuoteLine(line, KINDS[kind], venue, name, bid, bid_size, ask, ask_size, exchange_ns)
 
 
 def write_lines(venue: Venue, lines: Iterable[bytes], out: BinaryIO) -> None:

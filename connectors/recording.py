@@ -21,7 +21,7 @@ import polars as pl
 from connectors.recorder import RecordedFrame
 from connectors.venue import OpenCatalog
 from connectors.venues import VENUES
-from market.schema import KINDS, NO_SIDE, QUOTE, TICK, TRADE, TRADE_ID_BYTES, UNSTAMPED, Rows, empty_ticks
+from market.schema import KINDS, NO_SIDE, QUOTE, TICK, TRADE, TRADE_ID_BYTES, UNSTAMPED, Rows, empty_ticks, join
 from market.venues import VENUE_CODES
 from market.venues import VENUES as NAMES
 
@@ -149,7 +149,7 @@ def read_folder(folder: Path) -> Imported:
         parts += _read_venue(name, paths, codes, result)
     result.names = list(codes)
     if parts:
-        ticks = np.concatenate(parts)
+        ticks = join(parts)
         result.ticks = ticks[np.argsort(ticks["receive_ns"], kind="stable")]
     return result
 

@@ -19,7 +19,7 @@ import polars as pl
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.recording import frame_to_ticks
-from market.schema import END_OF_INPUT, TICK, Rows, TickBatch, VenueCounters
+from market.schema import END_OF_INPUT, TICK, Rows, TickBatch, VenueCounters, join
 from market.symbols import SymbolTable
 from market.venues import VENUE_CODES
 
@@ -121,7 +121,7 @@ class Recording:
             self._read += len(table)
             ticks, rejects = frame_to_ticks(table, self._codes)
             self.rejects += rejects
-            ticks = np.concatenate((self._tail, ticks[np.isin(ticks["venue"], self._venues)]))
+            ticks = join((self._tail, ticks[np.isin(ticks["venue"], self._venues)]))
             cut = ticks.size
             if self._read < self._rows and cut:
                 cut = int(np.searchsorted(ticks["receive_ns"], ticks["receive_ns"][-1]))

@@ -18,7 +18,7 @@ import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.pipe import BatchReader, CollectorConfig, Command, Serve, Stop, encode_line
-from market.schema import END_OF_INPUT, TICK, TickBatch
+from market.schema import END_OF_INPUT, TICK, TickBatch, join
 from market.venues import VENUE_CODES
 
 POLL: Final = timedelta(milliseconds=3)
@@ -128,7 +128,7 @@ def _merge(batches: list[TickBatch]) -> TickBatch:
     if len(batches) == 1:
         return batches[0]
     status = next((batch.status for batch in reversed(batches) if batch.status is not None), None)
-    ticks = np.concatenate([batch.ticks for batch in batches])
+    ticks = join([batch.ticks for batch in batches])
     return TickBatch(batches[0].venue, ticks, batches[-1].watermark_ns, status)
 
 

@@ -1,8 +1,8 @@
 """Venue times to int64 UTC epoch nanoseconds, a column at a time, exactly.
 
 A missing time (zero) becomes 0, one that does not fit or cannot be read becomes BAD_TIME. No binary float touches a
-time: fractions are read digit by digit, and digits beyond the nanosecond are
-cut off.
+time: fractions are read digit by digit, and digits beyond the nanosecond are cut off. Texts of the common form are
+read as one matrix of digits; a column that holds another form is read text by text.
 """
 
 from __future__ import annotations
@@ -10,30 +10,64 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from market.schema import I64
 
 BAD_TIME: Final = -1
 """What stands in a column for a time that is negative, beyond int64 nanoseconds (year 2262), or unreadable."""
 
+Digits = npt.NDArray[np.uint8]
+
 _MAX_NS: Final = int(np.iinfo(np.int64).max)
 _NS_PER_MS: Final = 1_000_000
+_DAY_NS: Final = 86_400 * 10**9
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 
 _DECIMAL_MS: Final = re.compile(r"(\d{1,20})(?:\.(\d{1,32}))?", re.ASCII)
 _RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,32}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
-_MS_DIGITS: Final = 13
-"""Digits of whole milliseconds between the years 2001 and 2286."""
-_DECIMAL_DIGITS: Final = np.r_[0:_MS_DIGITS, _MS_DIGITS + 1 : _MS_DIGITS + 7]
-_DECIMAL_PLACES: Final = 10 ** np.arange(len(_DECIMAL_DIGITS) - 1, -1, -1, dtype=np.int64)
-_STAMP: Final = np.frombuffer(b"0000-00-00T00:00:00.000000Z\0", np.uint8)
-_STAMP_MARKS: Final = np.flatnonzero(_STAMP - ord("0"))
-_STAMP_DIGITS: Final = np.setdiff1d(np.arange(len(_STAMP)), _STAMP_MARKS)
+
+class _Form:
+    """A fixed form of text: zeros where a digit stands, other characters as they are.
+
+    Attributes:
+        form: w bytes.
+        limits: w uint8, the greatest digit at each place; 0 at characters that must be as in the form.
+        weights: int64, what the digits count, from the first that counts; 0 at other characters.
+    """
+
+    def __init__(self, form: bytes, limits: bytes, weights: Sequence[int]) -> None:
+        self.form: Digits = np.frombuffer(form, np.uint8)
+        self.limits: Digits = np.frombuffer(limits, np.uint8) - ord("0")
+        self.weights: I64 = np.array(weights, np.int64)
+
+    def digits(self, texts: Sequence[str]) -> Digits | None:
+        """Return n x w uint8 digits, 0 at other characters; None if a text has another form."""
+        joined = "".join(texts).encode(errors="replace")
+        if len(joined) != len(texts) * self.form.size:
+            return None
+        matrix = np.frombuffer(joined, np.uint8).reshape(len(texts), -1) - self.form
+        return None if np.count_nonzero(matrix > self.limits) else matrix
+
+
+_MS_FORM: Final = _Form(
+    form=b"0000000000000.000000",  # 13 digits of whole milliseconds: the years 2001 to 2286
+    limits=b"89999999999990999999",
+    weights=[10**power for power in range(18, 5, -1)] + [0] + [10**power for power in range(5, -1, -1)],
+)
+_STAMP_FORM: Final = _Form(
+    form=b"0000-00-00T00:00:00.000000Z",
+    limits=b"999901903902905905909999990",
+    weights=[second * 10**9 for second in (36_000, 3_600, 0, 600, 60, 0, 10, 1)]
+    + [0]
+    + [10**power for power in range(8, 2, -1)],
+)
 
 
 def from_ns(values: Sequence[int]) -> I64:
@@ -52,36 +86,26 @@ def unstamped(values: Sequence[object]) -> I64:
 
 
 def from_decimal_ms(texts: Sequence[str]) -> I64:
-    """Return n int64 nanoseconds for n decimal texts of milliseconds, `1619093543708.2642`.
-
-    The common form, 13 digits and 6 decimals, is read as one matrix of digits.
-    """
-    try:
-        matrix = np.array(texts, f"S{_MS_DIGITS + 8}").view(np.uint8).reshape(len(texts), -1)
-    except UnicodeEncodeError:
-        return _each(texts, _decimal_ms)
-    digits = matrix[:, _DECIMAL_DIGITS] - ord("0")
-    regular = (digits <= 9).all() and (matrix[:, _MS_DIGITS] == ord(".")).all() and not matrix[:, -1].any()
-    if not regular:
-        return _each(texts, _decimal_ms)
-    return digits @ _DECIMAL_PLACES
+    """Return n int64 nanoseconds for n decimal texts of milliseconds, `1619093543708.2642`; "" is a missing time."""
+    digits = _MS_FORM.digits(texts)
+    return _each(texts, _decimal_ms) if digits is None else digits @ _MS_FORM.weights
 
 
 def from_rfc3339(texts: Sequence[str]) -> I64:
     """Return n int64 nanoseconds for n texts like `2026-08-23T13:40:09.726398Z`; "" is a missing time."""
-    try:
-        matrix = np.array(texts, f"S{len(_STAMP)}").view(np.uint8).reshape(len(texts), -1)
-    except UnicodeEncodeError:
+    digits = _STAMP_FORM.digits(texts)
+    if digits is None or np.count_nonzero(digits[:, :10] != digits[0, :10]):  # not all of one day
         return _each(texts, _rfc3339)
-    marked = (matrix[:, _STAMP_MARKS] == _STAMP[_STAMP_MARKS]).all()
-    if not marked or ((matrix[:, _STAMP_DIGITS] - ord("0")) > 9).any():
+    of_day = digits[:, 11:26] @ _STAMP_FORM.weights
+    if np.count_nonzero(of_day >= _DAY_NS):
         return _each(texts, _rfc3339)
-    stamps = np.ascontiguousarray(matrix[:, :26]).view("S26").ravel()
-    try:
-        times: I64 = stamps.astype("M8[ns]").view(np.int64)
-    except ValueError:
-        return _each(texts, _rfc3339)
-    return times if (times >= 0).all() else _each(texts, _rfc3339)
+    midnight = _midnight_ns(texts[0][:10])
+    return np.full(len(texts), BAD_TIME) if midnight < 0 else of_day + midnight
+
+
+@lru_cache(maxsize=8)
+def _midnight_ns(date: str) -> int:
+    return _rfc3339(f"{date}T00:00:00Z")
 
 
 def _scaled(values: Sequence[int], factor: int) -> I64:
@@ -91,7 +115,7 @@ def _scaled(values: Sequence[int], factor: int) -> I64:
         times = np.array([value if 0 <= value <= _MAX_NS else BAD_TIME for value in values], np.int64)
     wrong = (times < 0) | (times > _MAX_NS // factor)
     times *= factor
-    if wrong.any():
+    if np.count_nonzero(wrong):
         times[wrong] = BAD_TIME
     return times
 

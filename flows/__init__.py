@@ -1,1 +1,1 @@
-
+"""The dataflow page, what it is wired to, and the launcher that shows it."""

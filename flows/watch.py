@@ -20,8 +20,10 @@ from sinks.stores import StoreError, Stores, resolve_stores
 
 READ_S: Final = 2.0
 """Limit of one read of the store."""
-RATE_SNAPSHOTS: Final = 6
-"""Snapshots a rate spans: venues publish once a second, so two neighbours would show 0 or double."""
+RATE_S: Final = 5.0
+"""What a rate spans: venues publish once a second, so two neighbouring reads would show 0 or double."""
+RATE_SNAPSHOTS: Final = 32
+"""Bound of the snapshots kept for it; reads come once a second or less often."""
 
 
 def find(settings: Settings) -> Stores | None:
@@ -85,7 +87,7 @@ class Watch:
             self._away(error)
             return
         self.stores, self.snapshot, self.trouble = self._found, snapshot, ""
-        self._recent.append(snapshot)
+        self._remember(snapshot)
         self.rate = status.rates(self._recent[0], snapshot)
 
     def close(self) -> None:
@@ -93,6 +95,14 @@ class Watch:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _remember(self, snapshot: status.Snapshot) -> None:
+        # A rate needs an earlier count of every venue: keep no older snapshot that lacks one, but the newest.
+        while len(self._recent) > 1 and len(self._recent[0].venues) < len(snapshot.venues):
+            self._recent.popleft()
+        self._recent.append(snapshot)
+        while len(self._recent) > 2 and self._recent[1].at_s <= snapshot.at_s - RATE_S:
+            self._recent.popleft()
 
     def _away(self, error: RedisError) -> None:
         self.close()

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
 
     feed: str = "sim"
     """`sim`, `live` or `replay:PATH`."""
-    sim_rate: Annotated[int, "messages a second in all"] = 2000
+    sim_rate: int = 2000
+    """The simulator's messages a second in all; 0 is as fast as they are read, from ready-made frames."""
     sim_seed: int = 1
     venues: Annotated[tuple[str, ...], NoDecode] = VENUES
     symbols: str | None = None
@@ -147,7 +148,7 @@ class Settings(BaseSettings):
     @field_validator("sim_rate")
     @classmethod
     def _rate(cls, value: int) -> int:
-        return _within(value, 1, 1_000_000)
+        return _within(value, 0, 1_000_000)
 
     @field_validator("correlation_window")
     @classmethod

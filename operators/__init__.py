@@ -1,1 +1,1 @@
-
+"""Column kernels, and thin Bytewax steps over them."""

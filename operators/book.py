@@ -24,7 +24,7 @@ class Book:
 
     def update(self, ticks: Rows, local: I64) -> None:
         """Take the quotes among n TICK rows in release order."""
-        quote = ticks["kind"] == QUOTE
+        quote = np.flatnonzero(ticks["kind"] == QUOTE)
         place = local[quote], ticks["venue"][quote]
         self._bid[place] = ticks["bid"][quote]  # of equal places the last stays
         self._ask[place] = ticks["ask"][quote]

@@ -42,7 +42,7 @@ def amendable(interval_s: int) -> int:
 class CandleKernel:
     """Candles of one key group, all intervals.
 
-    Memory: `slots`, per symbol and interval `amendable(interval)` closed candles and a few forming ones, 188 bytes
+    Memory: `slots`, per symbol and interval `amendable(interval)` closed candles and a few forming ones, 182 bytes
     each; and the trades released since the last whole second.
 
     Attributes:
@@ -66,8 +66,9 @@ class CandleKernel:
         self._interval_ns = np.array(sorted(set(intervals_s)), np.int64) * NS_PER_S
         self._atom_ns = int(np.gcd.reduce(self._interval_ns))
         self._amendable = np.array([amendable(int(ns // NS_PER_S)) for ns in self._interval_ns], np.int64)
-        # One more than can be amended seeds flat candles; one is forming, and those that end within the hold.
-        self._ring = self._amendable + 2 - (-hold_ns // self._interval_ns)
+        # Beside the amendable ones those that trades of one boundary can be in: events reach up to the hold past it.
+        forming = (self._interval_ns - NS_PER_S + hold_ns) // self._interval_ns + 1
+        self._ring = self._amendable + forming
         self._base = np.concatenate(([0], np.cumsum(self._ring * symbols.size))).astype(np.int64)
         self._interval_of = np.repeat(np.arange(self._ring.size), self._ring * symbols.size)
         self._symbol_of = np.concatenate([np.repeat(np.arange(symbols.size), ring) for ring in self._ring])
@@ -359,7 +360,7 @@ class CandleKernel:
         """Return the state as bytes: the slots that still matter, and what waits for a boundary."""
         live = self._slots["open_ns"] >= 0
         if self._boundary_ns > NEVER:
-            oldest = self._boundary_ns - self._hold_ns - (self._amendable + 2) * self._interval_ns
+            oldest = self._boundary_ns - self._hold_ns - (self._amendable + 1) * self._interval_ns
             live &= self._slots["open_ns"] > oldest[self._interval_of]
         at = np.flatnonzero(live)
         state = (self._shape(), at, self._slots.take(at), self._changed[at], self._take_pending(), self.late)

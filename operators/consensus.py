@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from market.records import CONFIRMED
-from market.schema import F64, I8, I64, QUOTE, TRADE, Bool, Rows
+from market.records import WICK
+from market.schema import F64, I8, I64, QUOTE, TRADE, Bool, Rows, join
 from market.venues import VENUES
 
 GRID_NS: Final = 100_000_000
@@ -79,7 +79,7 @@ class Consensus:
         self._alone = np.zeros(table, np.int64)
         self._sums = np.zeros((4, *table))  # |deviation|, rows, deviation, quotes
         self._good = np.zeros((2, *table))  # deviation and rows of ticks inside the band
-        self._cell: list[tuple[Rows, I64, Bool, F64]] = []
+        self._cell: list[tuple[Rows, I64, I8]] = []
 
     def band(self, symbol: int | I64) -> float | F64:
         """Return how far from the consensus a trade of a symbol may be, log units."""
@@ -94,9 +94,9 @@ class Consensus:
         return np.exp(self._level[symbols]), self._count[symbols]
 
     def compare(self, ticks: Rows, local: I64) -> Comparison:
-        """Compare n TICK rows (quotes by their mid) with the consensus at the last closed boundary."""
+        """Compare n trades, TICK rows, with the consensus at the last closed boundary."""
         venue = ticks["venue"]
-        value = log_value(ticks) - self.basis[local, venue]
+        value = np.log(ticks["price"]) - self.basis[local, venue]
         level = self._level[local]
         deviation = value - level
         fresh = (ticks["receive_ns"][:, None] - self._receive_ns[local]) <= FRESH_NS
@@ -111,18 +111,19 @@ class Consensus:
             np.exp(level + self.basis[local, venue]), deviation, np.asarray(peers), outside & known & (peers > 0)
         )
 
-    def observe(self, ticks: Rows, local: I64, verdict: I8, deviation_bps: F64) -> None:
+    def observe(self, ticks: Rows, local: I64, verdict: I8) -> None:
         """Keep released ticks of the open grid cell until it closes."""
-        self._cell.append((ticks, local, (ticks["kind"] == QUOTE) | (verdict == CONFIRMED), deviation_bps / 1e4))
+        self._cell.append((ticks, local, verdict))
 
     def close_grid(self, boundary_ns: int) -> I64:
         """Close the open cell; return the local indices of the symbols that had ticks in it, ascending."""
         if not self._cell:
             return np.zeros(0, np.int64)
-        ticks = np.concatenate([part[0] for part in self._cell])
+        ticks = join([part[0] for part in self._cell])
         local = np.concatenate([part[1] for part in self._cell])
-        good = np.concatenate([part[2] for part in self._cell])
-        deviation = np.concatenate([part[3] for part in self._cell])
+        verdict = np.concatenate([part[2] for part in self._cell])
+        value = log_value(ticks)
+        deviation = value - self.basis[local, ticks["venue"]] - self._level[local]
         self._cell = []
         touched = np.unique(local)
         self._move_anchor(touched, boundary_ns)
@@ -130,8 +131,8 @@ class Consensus:
         if due.size:
             self._fold(due)
             self._fold_cell[due] = boundary_ns // FOLD_NS
-        self._count_in(ticks, local, good, deviation)
-        self._take_newest(ticks, local)
+        self._count_in(ticks, local, verdict != WICK, deviation)
+        self._take_newest(ticks, local, value)
         self._level[touched], self._count[touched] = self._median(touched, boundary_ns)
         return touched
 
@@ -150,11 +151,11 @@ class Consensus:
         shape = self.basis.shape
         size = self.basis.size
         deviation = deviation[known]
-        ticks, local, good = ticks[known], local[known], good[known]
-        place = local * _VENUES + ticks["venue"]
-        quote = ticks["kind"] == QUOTE
-        half_spread = np.where(quote, (ticks["ask"] - ticks["bid"]) / (ticks["ask"] + ticks["bid"]), 0.0)
-        spread = np.abs(deviation) + np.nan_to_num(half_spread)
+        local, good = local[known], good[known]
+        place = local * _VENUES + ticks["venue"][known]
+        quote = ticks["kind"][known] == QUOTE
+        bid, ask = ticks["bid"][known], ticks["ask"][known]
+        spread = np.abs(deviation) + np.where(quote, (ask - bid) / (ask + bid), 0.0)
         inside = good & (np.abs(deviation) <= self.band(local))
         for total, weights in zip(self._sums, (spread, None, deviation, quote), strict=True):
             total += np.bincount(place, weights, size).reshape(shape)
@@ -162,16 +163,15 @@ class Consensus:
         self._good[0] += np.bincount(place, deviation[inside], size).reshape(shape)
         self._good[1] += np.bincount(place, None, size).reshape(shape)
 
-    def _take_newest(self, ticks: Rows, local: I64) -> None:
+    def _take_newest(self, ticks: Rows, local: I64, value: F64) -> None:
         """Bring each venue's last value up to date, by event time; a quote's mid counts like a trade."""
-        value = log_value(ticks)
-        keep = np.isfinite(value)
-        keep &= ticks["event_ns"] >= self._event_ns[local, ticks["venue"]]
-        order = np.argsort(ticks["event_ns"][keep], kind="stable")
-        local, venue = local[keep][order], ticks["venue"][keep][order]
-        self._value[local, venue] = value[keep][order]  # of equal places the last stays
-        self._event_ns[local, venue] = ticks["event_ns"][keep][order]
-        self._receive_ns[local, venue] = ticks["receive_ns"][keep][order]
+        event_ns, venue = ticks["event_ns"], ticks["venue"]
+        keep = np.flatnonzero(np.isfinite(value) & (event_ns >= self._event_ns[local, venue]))
+        rows = keep[np.argsort(event_ns[keep], kind="stable")]
+        place = local[rows], venue[rows]
+        self._value[place] = value[rows]  # of equal places the last stays
+        self._event_ns[place] = event_ns[rows]
+        self._receive_ns[place] = ticks["receive_ns"][rows]
 
     def _median(self, symbols: I64, now_ns: int) -> tuple[F64, I64]:
         fresh = (now_ns - self._receive_ns[symbols]) <= FRESH_NS

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from market.records import Correlation
-from market.schema import F64, I64, Rows
+from market.schema import F64, Rows
 from market.symbols import KEY_GROUPS
 
 NS_PER_S: Final = 1_000_000_000

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from market.schema import F64, I64, Rows
+from market.schema import F64, I64, Rows, join
 from market.venues import VENUES
 from operators.consensus import log_value
 
@@ -19,12 +19,10 @@ BACK_NS: Final = 300_000_000
 """Evidence may precede the trade by this much: another venue was there first."""
 HORIZON_NS: Final = 2_500_000_000
 """How long received ticks stay evidence; covers a late trade's past and the late horizon of wicks."""
+COPY_ROWS: Final = 4_096
+"""Smaller chunks wait until all of their rows are old."""
 FOLLOWED: Final = 0.5
 """A venue followed if it came at least half of the way from the anchor to the trade's price."""
-
-_EVIDENCE: Final = np.dtype(
-    [("symbol", "i4"), ("venue", "i1"), ("value", "f8"), ("event_ns", "i8"), ("receive_ns", "i8")]
-)
 
 
 @dataclass(slots=True)
@@ -72,29 +70,21 @@ class Evidence:
 
     def __init__(self) -> None:
         self._chunks: list[Rows] = []
-        self.rows = 0
 
-    def add(self, ticks: Rows, local: I64) -> None:
-        """Add n TICK rows in receive order, later than all before; `local` is the symbol's index in the group."""
-        rows = np.empty(len(ticks), _EVIDENCE)
-        rows["symbol"] = local
-        rows["value"] = log_value(ticks)
-        for column in ("venue", "event_ns", "receive_ns"):
-            rows[column] = ticks[column]
-        self._chunks.append(rows)
-        self.rows += len(rows)
+    def add(self, ticks: Rows) -> None:
+        """Add n TICK rows in receive order, later than all before."""
+        self._chunks.append(ticks)
 
     def forget(self, released_ns: int) -> None:
         """Drop rows older than the horizon before `released_ns`."""
         oldest_ns = released_ns - HORIZON_NS
         while self._chunks and self._chunks[0]["receive_ns"][-1] < oldest_ns:
-            self.rows -= len(self._chunks.pop(0))
-        if self._chunks:
+            self._chunks.pop(0)
+        if self._chunks and len(self._chunks[0]) > COPY_ROWS:
             first = self._chunks[0]
             old = int(np.searchsorted(first["receive_ns"], oldest_ns))
             if 2 * old > len(first):  # copied at most once a half, so that memory goes down too
                 self._chunks[0] = first[old:].copy()
-                self.rows -= old
 
     def vote(
         self,
@@ -109,7 +99,7 @@ class Evidence:
         """Let the other venues vote on a trade.
 
         Args:
-            symbol: Local index.
+            symbol: Symbol code.
             venue: The trade's own, which has no vote.
             price: Log price, basis removed.
             event_ns: Its event time.
@@ -118,17 +108,20 @@ class Evidence:
             anchor: Log consensus before the excursion; NaN if unknown.
         """
         if len(self._chunks) > 1:
-            self._chunks = [np.concatenate(self._chunks)]
-        rows = self._chunks[0] if self._chunks else np.zeros(0, _EVIDENCE)
+            self._chunks = [join(self._chunks)]
+        rows = self._chunks[0]
         rows = rows[: int(np.searchsorted(rows["receive_ns"], cutoff_ns, side="right"))]
-        rows = rows[(rows["symbol"] == symbol) & (rows["venue"] != venue) & (rows["event_ns"] >= event_ns - BACK_NS)]
-        rows = rows[np.isfinite(rows["value"])]
+        heard = (rows["symbol"] == symbol) & (rows["venue"] != venue) & (rows["event_ns"] >= event_ns - BACK_NS)
+        rows = rows.take(np.flatnonzero(heard))
+        value = log_value(rows)
         witnesses, values = [], []
         for code in np.unique(rows["venue"]).tolist():
-            theirs = rows[rows["venue"] == code]
-            level = theirs["value"] - basis[code]
-            witnesses.append(_witness(code, level, theirs["event_ns"], price, event_ns, anchor))
-            values.append(_value_at(level, theirs["event_ns"], event_ns))
+            theirs = (rows["venue"] == code) & np.isfinite(value)
+            if not theirs.any():
+                continue
+            level, at_ns = value[theirs] - basis[code], rows["event_ns"][theirs]
+            witnesses.append(_witness(code, level, at_ns, price, event_ns, anchor))
+            values.append(_value_at(level, at_ns, event_ns))
         return Vote(
             support=sum(w.followed for w in witnesses),
             against=sum(w.live and not w.followed for w in witnesses),

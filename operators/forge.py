@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from market.records import CONFIRMED, HOT, UNVERIFIED, WICK, ForgedTicks, Wick
-from market.schema import END_OF_INPUT, F64, I8, I64, QUOTE, TICK, TRADE, Rows
+from market.schema import END_OF_INPUT, F64, I8, I64, QUOTE, TICK, TRADE, Rows, join
 from market.venues import VENUES
 from operators.book import Book
 from operators.consensus import GRID_NS, Consensus
@@ -34,7 +34,13 @@ LATE_NS: Final = 2_000_000_000
 """The late horizon: how long after a wick other venues may still confirm it."""
 PENDING_WICKS: Final = 4_096
 """Wicks under re-examination in a key group; beyond it the oldest stay wicks."""
+HOT_NS: Final = 20_000_000
+"""Newest state is handed on at most this often."""
 NS_PER_MS: Final = 1_000_000
+_BEFORE_ALL: Final = np.iinfo(np.int64).min // 2
+_NO_TICKS: Final = np.zeros(0, TICK)
+_NO_TIMES: Final = np.zeros(0, np.int64)
+_NO_HOT: Final = np.zeros(0, HOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,9 @@ class _State:
     incoming: list[tuple[int, Rows]] = field(default_factory=list)
     pending: list[_Pending] = field(default_factory=list)
     open_grid_ns: int | None = None  # boundary that closes the consensus' open cell
+    fresh: list[tuple[Rows, I64, I8]] = field(default_factory=list)  # released since the last newest state
+    hot_ns: int = _BEFORE_ALL
+    told_ns: int = _BEFORE_ALL  # how far downstream knows
 
 
 class ForgeKernel:
@@ -138,30 +147,37 @@ class ForgeKernel:
         state.advanced_ns = watermark
         return self._advance(watermark)
 
-    def _advance(self, watermark_ns: int) -> Forged:
+    def _advance(self, watermark_ns: int) -> Forged | None:
         self._take_in(watermark_ns)
         due, quantum = self._due(watermark_ns)
         cut_ns = watermark_ns if watermark_ns == END_OF_INPUT else watermark_ns - self._window_ns
+        local = self._local[due["symbol"]]
         verdict = np.full(due.size, -1, np.int8)
         reference = np.full(due.size, np.nan)
         deviation = np.full(due.size, np.nan)
         wicks: list[Wick] = []
         readmitted: list[_Pending] = []
+        state = self._state
         for part, boundary in _grid_cells(quantum):
-            if self._state.open_grid_ns not in (None, boundary):
+            if state.open_grid_ns not in (None, boundary):
                 self._close_grid(readmitted)
-            self._judge(due[part], quantum[part], verdict[part], reference[part], deviation[part], wicks)
-            self._consensus.observe(due[part], self._local[due["symbol"][part]], verdict[part], deviation[part])
-            self._state.open_grid_ns = boundary
-        if self._state.open_grid_ns is not None and self._state.open_grid_ns <= cut_ns:
+            self._judge(due[part], local[part], quantum[part], verdict[part], reference[part], deviation[part], wicks)
+            self._consensus.observe(due[part], local[part], verdict[part])
+            state.open_grid_ns = boundary
+        if state.open_grid_ns is not None and state.open_grid_ns <= cut_ns:
             self._close_grid(readmitted)
+        self._evidence.forget(cut_ns)
+        if due.size:
+            state.fresh.append((due, local, verdict))
+        hot = self._newest(cut_ns)
+        if not (due.size or readmitted or hot.size) and cut_ns < state.told_ns + GRID_NS:
+            return None
+        state.told_ns = cut_ns
         wicks += [pending.wick for pending in readmitted]
-        if self._evidence.rows:
-            self._evidence.forget(cut_ns)
-        released = ForgedTicks(due, quantum + self._window_ns, verdict, reference, deviation)
-        back = np.concatenate([p.tick for p in readmitted]) if readmitted else np.zeros(0, TICK)
+        back = join([p.tick for p in readmitted]) if readmitted else _NO_TICKS
         moments = np.array([p.wick.readmitted_ns for p in readmitted], np.int64)
-        return Forged(released, back, moments, wicks, self._newest(released), watermark_ns)
+        released = ForgedTicks(due, quantum + self._window_ns, verdict, reference, deviation)
+        return Forged(released, back, moments, wicks, hot, watermark_ns)
 
     def _take_in(self, watermark_ns: int) -> None:
         """Move what was received up to the watermark into `held` and the evidence, in canonical receive order."""
@@ -169,14 +185,16 @@ class ForgeKernel:
         if not state.incoming:
             return
         state.incoming.sort(key=lambda part: part[0])  # venue code; a venue's own order stays
-        rows = np.concatenate([ticks for _, ticks in state.incoming])
-        rows = rows[np.argsort(rows["receive_ns"], kind="stable")]
+        rows = join([ticks for _, ticks in state.incoming])
+        if len(state.incoming) > 1:
+            rows = rows.take(np.argsort(rows["receive_ns"], kind="stable"))
         cut = int(np.searchsorted(rows["receive_ns"], watermark_ns, side="right"))
         later = rows[cut:]
-        state.incoming = [(venue, later[later["venue"] == venue]) for venue in np.unique(later["venue"]).tolist()]
+        venue = later["venue"]
+        state.incoming = [(code, later.take(np.flatnonzero(venue == code))) for code in set(venue.tolist())]
         if cut:
             state.held.append(rows[:cut])
-            self._evidence.add(rows[:cut], self._local[rows["symbol"][:cut]])
+            self._evidence.add(rows[:cut])
 
     def _due(self, watermark_ns: int) -> tuple[Rows, I64]:
         """Take the ticks whose quantum's end plus W has passed, in release order, with their quantum's end."""
@@ -193,11 +211,11 @@ class ForgeKernel:
                 break
             state.held.pop(0)
         if not ready:
-            return np.zeros(0, TICK), np.zeros(0, np.int64)
-        rows = ready[0] if len(ready) == 1 else np.concatenate(ready)
+            return _NO_TICKS, _NO_TIMES
+        rows = join(ready)
         quantum = -(-rows["receive_ns"] // QUANTUM_NS) * QUANTUM_NS
         order = release_order(rows, quantum)
-        return rows[order], quantum[order]
+        return rows.take(order), quantum[order]
 
     def _close_grid(self, readmitted: list[_Pending]) -> None:
         boundary_ns = self._state.open_grid_ns
@@ -207,16 +225,25 @@ class ForgeKernel:
         if self._state.pending:
             readmitted += self._recheck(boundary_ns, touched)
 
-    def _judge(self, due: Rows, quantum: I64, verdict: I8, reference: F64, deviation: F64, wicks: list[Wick]) -> None:
-        """Fill in verdict, reference and deviation of released rows of one grid cell."""
-        local = self._local[due["symbol"]]
-        seen = self._consensus.compare(due, local)
-        reference[:] = seen.reference
-        deviation[:] = seen.deviation * 1e4
-        trade = due["kind"] == TRADE
-        verdict[trade] = np.where(seen.peers[trade] > 0, CONFIRMED, UNVERIFIED)
-        suspects = np.flatnonzero(trade & seen.suspect)
-        for row in suspects.tolist():
+    def _judge(
+        self,
+        due: Rows,
+        local: I64,
+        quantum: I64,
+        verdict: I8,
+        reference: F64,
+        deviation: F64,
+        wicks: list[Wick],
+    ) -> None:
+        """Fill in verdict, reference and deviation of the trades among released rows of one grid cell."""
+        trades = np.flatnonzero(due["kind"] == TRADE)
+        if not trades.size:
+            return
+        seen = self._consensus.compare(due.take(trades), local[trades])
+        reference[trades] = seen.reference
+        deviation[trades] = seen.deviation * 1e4
+        verdict[trades] = np.where(seen.peers > 0, CONFIRMED, UNVERIFIED)
+        for row in trades[seen.suspect].tolist():
             self._try(due[row : row + 1], int(local[row]), int(quantum[row]), row, verdict, reference, deviation, wicks)
 
     def _try(
@@ -236,7 +263,8 @@ class ForgeKernel:
         basis = self._consensus.basis[symbol]
         price = float(np.log(tick["price"][0])) - float(basis[venue])
         anchor = self._consensus.anchor_of(symbol)
-        vote = self._evidence.vote(symbol, venue, price, event_ns, quantum_ns + self._window_ns, basis, anchor)
+        code = int(self._symbols[symbol])
+        vote = self._evidence.vote(code, venue, price, event_ns, quantum_ns + self._window_ns, basis, anchor)
         verdict[row] = self._rule(vote)
         if not np.isnan(vote.reference):
             reference[row] = float(np.exp(vote.reference + basis[venue]))
@@ -295,30 +323,33 @@ class ForgeKernel:
         wick = pending.wick
         basis = self._consensus.basis[pending.symbol]
         vote = self._evidence.vote(
-            pending.symbol, wick.venue, pending.price, wick.event_ns, cutoff_ns, basis, pending.anchor
+            wick.symbol, wick.venue, pending.price, wick.event_ns, cutoff_ns, basis, pending.anchor
         )
         return self._rule(vote) == CONFIRMED
 
-    def _newest(self, released: ForgedTicks) -> Rows:
-        """Bring the newest state of the touched symbols up to date and return it."""
-        ticks = released.ticks
-        if not ticks.size:
-            return np.zeros(0, HOT)
+    def _newest(self, cut_ns: int) -> Rows:
+        """Return the newest state of the symbols touched since the last time, HOT_NS ago or more; else nothing."""
+        state = self._state
+        if not state.fresh or cut_ns < state.hot_ns + HOT_NS:
+            return _NO_HOT
+        state.hot_ns = cut_ns
+        ticks = join([part[0] for part in state.fresh])
+        local = np.concatenate([part[1] for part in state.fresh])
+        verdict = np.concatenate([part[2] for part in state.fresh])
+        state.fresh.clear()
         hot = self._hot
-        local = self._local[ticks["symbol"]]
-        good = (ticks["kind"] == TRADE) & (released.verdict != WICK)
-        rows, where = ticks[good], local[good]
+        good = np.flatnonzero((ticks["kind"] == TRADE) & (verdict != WICK))
+        rows, where = ticks.take(good), local[good]
         for column in ("price", "size", "side", "venue", "event_ns", "receive_ns"):
-            hot[column][where] = rows[column]  # the last of equal indices stays
-        hot["verdict"][where] = released.verdict[good]
+            hot[column][where] = rows[column]  # of equal places the last stays
+        hot["verdict"][where] = verdict[good]
         touched = np.unique(local)
         self._book.update(ticks, local)
         for column, values in self._book.best(touched, int(ticks["receive_ns"].max())).items():
             hot[column][touched] = values
-        level, venues = self._consensus.level_of(touched)
-        hot["reference"][touched], hot["venues"][touched] = level, venues
+        hot["reference"][touched], hot["venues"][touched] = self._consensus.level_of(touched)
         hot["seq"][touched] += 1
-        return np.asarray(hot[touched])
+        return hot.take(touched)
 
     def snapshot(self) -> bytes:
         """Return the whole state as bytes."""

@@ -84,7 +84,7 @@ class SequenceKernel:
         trades = np.flatnonzero((ticks["kind"] == TRADE) & (ticks["trade_id"] != b""))
         if not trades.size:
             return ticks
-        ids = trade_keys(ticks[trades]).tolist()
+        ids = trade_keys(ticks.take(trades)).tolist()
         fresh = set(ids)
         if len(fresh) == len(ids) and self._young.isdisjoint(fresh) and self._old.isdisjoint(fresh):
             self._remember(fresh)
@@ -97,7 +97,7 @@ class SequenceKernel:
             seen.add(key)
         self._duplicates += int(ticks.size - keep.sum())
         self._remember(seen - self._old - self._young)
-        return ticks[keep]
+        return ticks.take(np.flatnonzero(keep))
 
     def _remember(self, fresh: set[int]) -> None:
         self._young |= fresh
@@ -109,7 +109,7 @@ class SequenceKernel:
             return [Slice(self._venue, ticks, watermark_ns)] * KEY_GROUPS
         group = self._groups[ticks["symbol"]]
         order = np.argsort(group, kind="stable")
-        ticks = ticks[order]
+        ticks = ticks.take(order)
         cuts = np.searchsorted(group[order], np.arange(KEY_GROUPS + 1)).tolist()
         return [Slice(self._venue, ticks[cuts[g] : cuts[g + 1]], watermark_ns) for g in range(KEY_GROUPS)]
 

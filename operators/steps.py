@@ -19,7 +19,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from market.records import WICK, Correlation, ForgedTicks, StudyBatch, VenueStatus, WickBatch
-from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch
+from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, join
 from market.symbols import KEY_GROUPS, SymbolTable
 from operators.candles import CandleKernel
 from operators.correlation import CorrelationKernel
@@ -238,18 +238,18 @@ class _Candles(KernelLogic[CandleKernel, GroupForged, Closed]):
 def _trades(forged: Forged) -> tuple[Rows, Any, Any, Any]:
     """Return trades, verdicts, which are re-admitted wicks, and release times, in release order."""
     out = forged.released
-    trade = out.ticks["kind"] == TRADE
-    ticks, verdict, release_ns = out.ticks[trade], out.verdict[trade], out.release_ns[trade]
+    trade = np.flatnonzero(out.ticks["kind"] == TRADE)
+    ticks, verdict, release_ns = out.ticks.take(trade), out.verdict[trade], out.release_ns[trade]
     again = np.zeros(ticks.size, bool)
     if not forged.readmitted.size:
         return ticks, verdict, again, release_ns
     count = forged.readmitted.size
-    ticks = np.concatenate((ticks, forged.readmitted))
+    ticks = join((ticks, forged.readmitted))
     verdict = np.concatenate((verdict, np.full(count, WICK, np.int8)))
     again = np.concatenate((again, np.ones(count, bool)))
     release_ns = np.concatenate((release_ns, forged.readmitted_release_ns))
     order = np.argsort(release_ns, kind="stable")
-    return ticks[order], verdict[order], again[order], release_ns[order]
+    return ticks.take(order), verdict[order], again[order], release_ns[order]
 
 
 def candles(

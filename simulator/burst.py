@@ -24,7 +24,7 @@ TAPE_FRAMES: Final = 4096
 """Frames a connection's tape has at least; fewer would repeat prices sooner."""
 CHUNK_FRAMES: Final = 512
 """Frames a write has at most."""
-STEP_S: Final = 0.002
+STEP_S: Final = 0.01
 
 _MARK_MS: Final = 8_888_888_888_880
 _MARK_NS: Final = _MARK_MS * 1_000_000

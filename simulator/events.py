@@ -49,9 +49,10 @@ class Wick:
 
     def rows(self) -> list[tuple[int, int, bool, float, int]]:
         """Return the wick as INJECTED rows; quotes that follow move just before each print, and back after the last."""
-        rows = [(ns, self.listing, True, offset, self.number) for ns, offset in zip(self.times, self.offsets)]
+        steps = list(zip(self.times, self.offsets, strict=True))
+        rows = [(ns, self.listing, True, offset, self.number) for ns, offset in steps]
         if self.quotes_follow:
-            before = [(ns - MS // 2, self.listing, False, offset, -1) for ns, offset in zip(self.times, self.offsets)]
+            before = [(ns - MS // 2, self.listing, False, offset, -1) for ns, offset in steps]
             back = (self.times[-1] + 5 * MS, self.listing, False, 0.0, -1)
             rows += [*before, back]
         return rows

@@ -10,26 +10,24 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic
 
 from simulator.history import History
-from simulator.market import Market, Quotes, Trades, columns_of
+from simulator.market import Market, Quotes, RowsT, Trades, columns_of
 from simulator.server import Port
 
-STEP_S: Final = 0.005
+STEP_S: Final = 0.01
 AHEAD_NS: Final = 20_000_000
 """Blocks are made this much before their time."""
 MOST_BEHIND_NS: Final = 1_000_000_000
 """Further behind than this, the model skips time instead of catching up; it also bounds what can be pending."""
-
-RowsT = TypeVar("RowsT", Trades, Quotes)
 
 
 class Pending(Generic[RowsT]):
     """Rows of one venue and kind that wait for their sending time."""
 
     def __init__(self, make: type[RowsT]) -> None:
-        self._make = make
+        self._make: type[RowsT] = make
         self._columns: list[list[int]] | None = None
         self._at = 0
 
@@ -50,7 +48,7 @@ class Pending(Generic[RowsT]):
         end = bisect_right(self._columns[0], now_ns, lo=self._at)
         if end == self._at:
             return None
-        due = self._make(*(column[self._at : end] for column in self._columns))
+        due: RowsT = self._make(*(column[self._at : end] for column in self._columns))
         self._at = end
         return due
 

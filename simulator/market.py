@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -89,6 +89,9 @@ class Block:
     size: F64
 
 
+RowsT = TypeVar("RowsT", Trades, Quotes)
+
+
 class Market:
     """The model's state. `block()` moves it on by BLOCK_NS.
 
@@ -165,7 +168,8 @@ class Market:
         tick = self._tick / self.universe.prices[self.universe.symbol]
         worst = np.zeros(len(self.universe.symbols))
         np.maximum.at(worst, self.universe.symbol, np.hypot(scale, tick))
-        return np.hypot(worst, self._volatility * np.sqrt(0.2))
+        dispersion: F64 = np.hypot(worst, self._volatility * np.sqrt(0.2))
+        return dispersion
 
     def mid_prices(self) -> F64:
         """Return L float64: the present mid price of each listing."""
@@ -306,9 +310,8 @@ class Market:
 
     def _send_times(self, ns: I64, venue: I64) -> I64:
         """Return when each row leaves its venue: delay and jitter after it happened, never before an earlier one."""
-        send = ns + (self._delay_ns[venue] + self._random.exponential(1.0, len(ns)) * self._jitter_ns[venue]).astype(
-            np.int64
-        )
+        jitter = self._random.exponential(1.0, len(ns)) * self._jitter_ns[venue]
+        send: I64 = ns + (self._delay_ns[venue] + jitter).astype(np.int64)
         for place in range(len(self._sent_ns)):
             mine = np.flatnonzero(venue == place)
             if len(mine):
@@ -323,21 +326,24 @@ class Market:
         universe = self.universe
         venue, symbol = universe.venue[listing], universe.symbol[listing]
         stamp = ns + self.skew_ns[venue]
-        trades: dict[str, Trades] = {}
-        quotes: dict[str, Quotes] = {}
-        for place, name in enumerate(universe.venues):
-            mine = venue == place
-            pick = np.flatnonzero(mine & trade)
-            columns = (send, stamp, symbol, price, sizes[0], side, trade_id, fills, sequence)
-            trades[name] = Trades(*(column[pick].tolist() for column in columns))
-            pick = np.flatnonzero(mine & ~trade)
-            columns_q = (send, stamp, symbol, bid, sizes[0], ask, sizes[1], sequence)
-            quotes[name] = Quotes(*(column[pick].tolist() for column in columns_q))
+        of_trades = [send, stamp, symbol, price, sizes[0], side, trade_id, fills, sequence]
+        of_quotes = [send, stamp, symbol, bid, sizes[0], ask, sizes[1], sequence]
+        trades = self._by_venue(Trades, np.flatnonzero(trade), venue, of_trades)
+        quotes = self._by_venue(Quotes, np.flatnonzero(~trade), venue, of_quotes)
         pick = np.flatnonzero(trade)
         pick = pick[np.argsort(listing[pick], kind="stable")]
         of, sized = listing[pick], sizes[0][pick]
         amount = universe.sizes[universe.symbol[of], sized] * 10.0 ** -universe.size_decimals[universe.symbol[of]]
         return Block(start, trades, quotes, of, price[pick] * self._tick[of], amount)
+
+    def _by_venue(self, make: type[RowsT], pick: I64, venue: I64, columns: list[I64]) -> dict[str, RowsT]:
+        """Return the picked rows of some columns as lists, split by venue in their order."""
+        of = venue[pick].astype(np.int8)
+        pick = pick[np.argsort(of, kind="stable")]
+        lists = [column[pick].tolist() for column in columns]
+        ends: list[int] = np.cumsum(np.bincount(of, minlength=len(self._sent_ns))).tolist()
+        spans = zip(self.universe.venues, [0, *ends], ends, strict=False)
+        return {name: make(*(column[begin:end] for column in lists)) for name, begin, end in spans}
 
 
 def columns_of(rows: Trades | Quotes) -> list[list[int]]:

@@ -209,10 +209,8 @@ class Connection(asyncio.Protocol):
         method, _, target = line.partition(" ")
         url = urlsplit(target.partition(" ")[0])
         request = Request(method, url.path, dict(parse_qsl(url.query)), self.port.ws)
-        if url.path == "/sim/stats":
-            reply = Reply(self.port.stats())
-        else:
-            reply = self.venue.rest(request, time.time_ns())
+        counts = url.path == "/sim/stats"
+        reply = Reply(self.port.stats()) if counts else self.venue.rest(request, time.time_ns())
         body = msgspec.json.encode(reply.body)
         head = (
             f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Error')}\r\nContent-Type: application/json\r\n"

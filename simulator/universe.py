@@ -33,9 +33,10 @@ COINS: Final[tuple[tuple[str, float], ...]] = (
 QUOTE: Final = "USDT"
 EVERYWHERE: Final = 10
 """The most active coins are listed on every venue."""
+FINE_TICKS: Final = 2
 RARE_EVERY: Final = 12
 """Every so manieth coin is listed on two or three venues only."""
-SIZE_CHOICES: Final = 1024
+SIZE_CHOICES: Final = 128
 """Distinct trade and quote sizes a symbol has; a venue holds their texts ready."""
 DAY_TURNOVER: Final = 2.4e10
 """Quote currency a day over all venues and symbols."""
@@ -54,7 +55,6 @@ class Trait:
         id_digits: Digits of its trade ids.
         id_step: Largest step between two trade ids; 1 = contiguous.
         joins_fills: Fills of one taker order leave as one trade that counts them.
-        ticks_finer: Price decimals it has beyond the usual ones.
         most_decimals: Price decimals it has at most.
     """
 
@@ -66,17 +66,16 @@ class Trait:
     id_digits: int = 10
     id_step: int = 1
     joins_fills: bool = False
-    ticks_finer: int = 0
     most_decimals: int = 10
 
 
 TRAITS: Final[dict[str, Trait]] = {
-    "binance": Trait(0.28, 0.95, 6, 3, 120, ticks_finer=1, most_decimals=8),
+    "binance": Trait(0.28, 0.95, 6, 3, 120, most_decimals=8),
     "okx": Trait(0.15, 0.90, 24, 5, -80, joins_fills=True),
     "bybit": Trait(0.16, 0.90, 17, 4, 45, id_digits=19, id_step=4),
     "kraken": Trait(0.08, 0.60, 55, 8, -400, id_digits=9),
     "gateio": Trait(0.12, 0.95, 38, 6, 310, id_digits=9, joins_fills=True),
-    "bitget": Trait(0.12, 0.90, 46, 7, 700, id_digits=19, id_step=1 << 20, ticks_finer=1),
+    "bitget": Trait(0.12, 0.90, 46, 7, 700, id_digits=19, id_step=1 << 20),
     "kucoin": Trait(0.09, 0.85, 95, 12, -210, id_digits=17, id_step=900),
 }
 
@@ -138,7 +137,7 @@ def build_universe(count: int, venues: Sequence[str] = VENUES) -> Universe:
         size_decimals=size_decimals,
         venue=np.array([v for v, _ in pairs], np.int64),
         symbol=np.array([s for _, s in pairs], np.int64),
-        decimals=np.array([_price_decimals(prices[s], TRAITS[venues[v]]) for v, s in pairs], np.int64),
+        decimals=np.array([_price_decimals(s, prices[s], TRAITS[venues[v]]) for v, s in pairs], np.int64),
         weight=weight / weight.sum(),
     )
 
@@ -165,9 +164,10 @@ def _chance(*words: str) -> float:
     return zlib.crc32("/".join(words).encode()) / 2**32
 
 
-def _price_decimals(price: float, trait: Trait) -> int:
-    usual = max(0, math.ceil(-math.log10(price * 1e-5)))
-    return min(usual + trait.ticks_finer, trait.most_decimals)
+def _price_decimals(place: int, price: float, trait: Trait) -> int:
+    """Return decimals such that a tick is 0.1 to 1 bps of the price, finer on the two most active coins."""
+    least = price * (1.2e-5 if place < FINE_TICKS else 1e-4)
+    return min(max(0, math.ceil(-math.log10(least))), trait.most_decimals)
 
 
 def _size_decimals(price: float) -> int:

@@ -16,7 +16,7 @@ import polars as pl
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from market.records import VERDICTS, ForgedTicks
-from market.schema import F64, KINDS, TRADE, UNSTAMPED, Bool, Rows
+from market.schema import F64, KINDS, TRADE, UNSTAMPED, Bool, Rows, join
 from market.venues import VENUES
 
 FILE_ROWS: Final = 200_000
@@ -123,7 +123,7 @@ def archive_frame(forged: ForgedTicks, names: Sequence[str]) -> pl.DataFrame:
 
 def _joined(parts: Sequence[ForgedTicks]) -> ForgedTicks:
     return ForgedTicks(
-        np.concatenate([part.ticks for part in parts]),
+        join([part.ticks for part in parts]),
         np.concatenate([part.release_ns for part in parts]),
         np.concatenate([part.verdict for part in parts]),
         np.concatenate([part.reference for part in parts]),

@@ -128,6 +128,10 @@ def hold_stores(data_dir: Path) -> None:
         message = f"the embedded stores of {data_dir} are being stopped, for more than {START_S:.0f} s now"
         raise StoreError(message)
     _holds[data_dir] = descriptor
+    no_keeper = lock(run / "keeper.lock")
+    if no_keeper is None:
+        return  # There is one, and it waits: it lets go of this lock before it lets anybody hold the stores again.
+    os.close(no_keeper)
     command = [sys.executable, "-I", "-S", keeper.__file__, str(run / "keeper.lock"), str(run / "users.lock")]
     _spawn([*command, json.dumps(_stop_plan(data_dir))], Path("/"))
 

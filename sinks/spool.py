@@ -169,7 +169,10 @@ class Appender:
         self._descriptor = self._open_segment()
 
     def append(self, payloads: Sequence[bytes]) -> None:
-        """Append records, none of them empty, in one write. A disk that refuses costs the records, counted, and one log line."""
+        """Append records, none of them empty, in one write.
+
+        A disk that refuses costs the records: counted, and one log line.
+        """
         data = b"".join(
             part for payload in payloads for part in (_HEADER.pack(len(payload), zlib.crc32(payload)), payload)
         )

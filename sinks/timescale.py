@@ -15,6 +15,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 from sqlalchemy import Column, Table
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger, Boolean, DateTime, Double, Integer, Text
 
 from sinks import tables
@@ -36,7 +37,16 @@ _SILENCE: Final[dict[str, Any]] = {
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01 in Unix microseconds: where binary timestamptz counts from."""
 
-_WIRE_TYPES: Final = {Text: "text", Double: "float8", Integer: "int4", BigInteger: "int8", Boolean: "bool"}
+_STAGED: Final = {
+    Text: "text",
+    Double: "float8",
+    Integer: "int8",  # so that the server, which checks, narrows it
+    BigInteger: "int8",
+    Boolean: "bool",
+    DateTime: "timestamptz",
+    JSONB: "text",
+}
+"""Column type -> type in the temporary table that rows are copied into."""
 
 _UNFIT: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError, OverflowError, KeyError)
 """What writing a message raises that will never fit; trying again would hold up all that come after it."""
@@ -245,9 +255,8 @@ def _copy(cursor: psycopg.Cursor[Any], table: Table, rows: Iterable[Row]) -> Non
 
 
 def _wire_type(column: Column[Any]) -> str:
-    if isinstance(column.type, DateTime):
-        return "int8"
-    return next((wire for kind, wire in _WIRE_TYPES.items() if type(column.type) is kind), "text")
+    staged = _STAGED[type(column.type)]
+    return "int8" if staged == "timestamptz" else staged
 
 
 def _stage_name(table: Table) -> sql.Identifier:
@@ -255,18 +264,12 @@ def _stage_name(table: Table) -> sql.Identifier:
 
 
 def _stage(table: Table) -> sql.Composed:
-    """Return SQL for a temporary table of the columns we write; JSON is text in it, its binary form has a header."""
-    casts = sql.SQL(", ").join(
-        sql.SQL("{0}::text AS {0}").format(name) if _is_json(column) else name
-        for column, name in ((column, sql.Identifier(column.name)) for column in table.columns)
+    """Return SQL for the temporary table that a table's rows are copied into."""
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(_STAGED[type(column.type)]))
+        for column in table.columns
     )
-    return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA").format(
-        _stage_name(table), casts, sql.Identifier(table.name)
-    )
-
-
-def _is_json(column: Column[Any]) -> bool:
-    return column.type.__class__.__name__ == "JSONB"
+    return sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DELETE ROWS").format(_stage_name(table), columns)
 
 
 def _upsert(target: Target) -> sql.Composed:
@@ -275,7 +278,7 @@ def _upsert(target: Target) -> sql.Composed:
     key = comma.join(sql.Identifier(column.name) for column in table.primary_key)
     names = [sql.Identifier(column.name) for column in table.columns]
     selected = [
-        sql.SQL("{}::jsonb").format(name) if _is_json(column) else name
+        sql.SQL("{}::jsonb").format(name) if isinstance(column.type, JSONB) else name
         for column, name in zip(table.columns, names, strict=True)
     ]
     order = sql.SQL("{}, ").format(key) + sql.SQL(target.newer_first) if target.newer_first else key

@@ -20,6 +20,7 @@ from sinks.migrate import upgrade
 
 EXTERNAL_REDIS = os.environ.pop("MIE_TEST_REDIS_URL", None)
 EXTERNAL_DATABASE = os.environ.pop("MIE_TEST_DATABASE_URL", None)
+TIMESCALE = os.environ.pop("MIE_TEST_TIMESCALE_URL", None)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,12 @@ def redis_server_url(store_dir):
 
 @pytest.fixture(scope="session")
 def database_server_url(store_dir):
-    return EXTERNAL_DATABASE or start_postgres(store_dir)
+    if EXTERNAL_DATABASE:
+        return EXTERNAL_DATABASE
+    url = start_postgres(store_dir)
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+        execute(url, statement)  # Databases come and go by the dozen here, and none has to outlive the machine.
+    return url
 
 
 @pytest.fixture
@@ -62,13 +68,21 @@ def migrated_template(database_server_url):
 @pytest.fixture
 def database_url(database_server_url, migrated_template):
     """A database of this test's own, with empty tables."""
-    yield from _fresh(database_server_url, f"TEMPLATE {migrated_template} STRATEGY FILE_COPY")
+    yield from _fresh(database_server_url, f"TEMPLATE {migrated_template}")
 
 
 @pytest.fixture
 def bare_database_url(database_server_url):
     """A database of this test's own, without tables."""
     yield from _fresh(database_server_url, "")
+
+
+@pytest.fixture
+def timescale_url():
+    """A database with the TimescaleDB extension at hand; its tables are ours to make."""
+    if TIMESCALE is None:
+        pytest.skip("needs MIE_TEST_TIMESCALE_URL: a server with the TimescaleDB extension")
+    return TIMESCALE
 
 
 def _fresh(server_url, options):

@@ -59,10 +59,9 @@ class _Data(msgspec.Struct, gc=False):
     M: bool | None = None
 
 
-class _Message(_Data, gc=False):
-    """`{"stream":"btcusdt@trade","data":{...}}`, or the fields of `data` themselves on a raw stream."""
+class _Message(msgspec.Struct, gc=False):
+    """`{"stream":"btcusdt@trade","data":{...}}`; on a raw stream a frame is what `data` is here."""
 
-    stream: str = ""
     data: _Data | None = None
 
 
@@ -112,9 +111,11 @@ class _Statistic(msgspec.Struct, gc=False):
 
 
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_RAW = msgspec.json.Decoder(_Data, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(list[_Statistic], strict=False)
+_NOTHING = _Data()
 
 
 def handshake() -> str | None:
@@ -163,31 +164,28 @@ def control(frame: bytes) -> Control | None:
         return Control("refusal", key, code=str(message.code), text=message.msg)
     if "serverShutdown" in (message.e, message.data.e if message.data else ""):
         return Control("notice", text="serverShutdown")
-    if message.result is not msgspec.UNSET:
+    if message.result is not msgspec.UNSET and key:
         return Control("ack", key)
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
-        data = message.data or message
+        data = message.data or rows.read_one(_RAW, batch.frames[at]) or _NOTHING
         kind = data.e
         if kind == TRADES and data.M is not None:
-            symbol = code(data.s, rows.UNKNOWN)
-            trades.append((at, symbol, data.p, data.q, side(data.m, rows.BAD_SIDE), data.t, data.T))
+            trades.append((at, data.s, data.p, data.q, data.m, data.t, data.T))
         elif kind == "" and data.u:
-            quotes.append((at, code(data.s, rows.UNKNOWN), data.b, data.B, data.a, data.A, 0))
+            quotes.append((at, data.s, data.b, data.B, data.a, data.A, 0))
         elif kind == AGGREGATES and data.M is not None:
-            symbol = code(data.s, rows.UNKNOWN)
             trade_id = data.a if isinstance(data.a, int) else ""
-            trades.append((at, symbol, data.p, data.q, side(data.m, rows.BAD_SIDE), trade_id, data.T))
+            trades.append((at, data.s, data.p, data.q, data.m, trade_id, data.T))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, unstamped, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, unstamped, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

@@ -72,8 +72,8 @@ class _Row(msgspec.Struct, gc=False):
     size: float | None = nan
     side: str = ""
     tradeId: str = ""
-    asks: list[_Level] = []
-    bids: list[_Level] = []
+    asks: list[_Level] | None = None
+    bids: list[_Level] | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -186,9 +186,8 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
         arg = message.arg
         channel, native = arg.channel, arg.instId
@@ -200,20 +199,18 @@ def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> 
         if channel == TRADES and message.data:
             if message.action == "snapshot":
                 batch.replayed.append(at)
-            symbol = code(native, rows.UNKNOWN)
             for row in message.data:
-                trades.append((at, symbol, row.price, row.size, side(row.side, rows.BAD_SIDE), row.tradeId, row.ts))
+                trades.append((at, native, row.price, row.size, row.side, row.tradeId, row.ts))
         elif channel == QUOTES and message.data:
-            symbol = code(native, rows.UNKNOWN)
             for row in message.data:
                 bid = row.bids[0] if row.bids else _ABSENT
                 ask = row.asks[0] if row.asks else _ABSENT
-                quotes.append((at, symbol, bid.price, bid.size, ask.price, ask.size, row.ts))
+                quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, row.ts))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, from_ms, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_ms, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

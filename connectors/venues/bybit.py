@@ -180,25 +180,24 @@ def control(frame: bytes) -> Control | None:
     return Control("refusal", message.req_id, named[1] if named else "", text=message.ret_msg)
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
         channel, data = message.topic[:_PREFIX], message.data
         if channel == TRADES and isinstance(data, list) and data and not data[0].L:
-            symbol = code(message.topic[_PREFIX:], rows.UNKNOWN)
+            native = message.topic[_PREFIX:]
             for row in data:
-                trades.append((at, symbol, row.p, row.v, side(row.S, rows.BAD_SIDE), row.i, row.T))
+                trades.append((at, native, row.p, row.v, row.S, row.i, row.T))
         elif channel == QUOTES and isinstance(data, _Book):
-            symbol = code(message.topic[_PREFIX:], rows.UNKNOWN)
+            native = message.topic[_PREFIX:]
             bid = data.b[0] if data.b else _ABSENT
             ask = data.a[0] if data.a else _ABSENT
-            quotes.append((at, symbol, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
+            quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ms, from_ms, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_ms, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

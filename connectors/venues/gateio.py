@@ -175,23 +175,21 @@ def _named(message: _Answer) -> str:
     return message.payload[0] if message.payload and len(message.payload) == 1 else ""
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
         channel, row = message.channel, message.result
         if row is None or message.event != UPDATE:
             batch.others.append(at)
         elif channel == TRADES:
-            symbol, taker = code(row.currency_pair, rows.UNKNOWN), side(row.side, rows.BAD_SIDE)
-            trades.append((at, symbol, row.price, row.amount, taker, row.id, row.create_time_ms))
+            trades.append((at, row.currency_pair, row.price, row.amount, row.side, row.id, row.create_time_ms))
         elif channel == QUOTES:
-            quotes.append((at, code(row.s, rows.UNKNOWN), row.b, row.B, row.a, row.A, row.t))
+            quotes.append((at, row.s, row.b, row.B, row.a, row.A, row.t))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_decimal_ms, from_ms, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_decimal_ms, from_ms, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

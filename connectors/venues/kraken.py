@@ -178,27 +178,23 @@ def control(frame: bytes) -> Control | None:
     return Control("error", key, message.symbol, text=text) if text else None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
         channel = message.channel
         if channel == TRADES and message.data:
             if message.type == "snapshot":
                 batch.replayed.append(at)
             for row in message.data:
-                symbol = code(row.symbol, rows.UNKNOWN)
-                taker = side(row.side, rows.BAD_SIDE)
-                trades.append((at, symbol, row.price, row.qty, taker, row.trade_id, row.timestamp))
+                trades.append((at, row.symbol, row.price, row.qty, row.side, row.trade_id, row.timestamp))
         elif channel == QUOTES and message.data:
             for row in message.data:
-                symbol = code(row.symbol, rows.UNKNOWN)
-                quotes.append((at, symbol, row.bid, row.bid_qty, row.ask, row.ask_qty, row.timestamp))
+                quotes.append((at, row.symbol, row.bid, row.bid_qty, row.ask, row.ask_qty, row.timestamp))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_rfc3339, from_rfc3339, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_rfc3339, from_rfc3339, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

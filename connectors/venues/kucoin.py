@@ -51,14 +51,14 @@ class _Data(msgspec.Struct, gc=False):
     A ticker's `time` is that of the last trade, hours old on a quiet pair: no time of the quote.
     """
 
-    symbol: str = ""
-    side: str = ""
     price: float | None = nan
+    side: str = ""
     size: float | None = nan
-    tradeId: str = ""
+    symbol: str = ""
     time: int = 0
-    asks: list[float | None] = []
-    bids: list[float | None] = []
+    tradeId: str = ""
+    asks: list[float | None] | None = None
+    bids: list[float | None] | None = None
     timestamp: int = 0
     bestBid: float | None = nan
     bestBidSize: float | None = nan
@@ -207,28 +207,26 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch, catalog: Catalog) -> None:
+def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
-    code, side = catalog.codes.get, SIDE.get
     for at, message in enumerate(messages):
         topic, data = message.topic, message.data
         if not isinstance(data, _Data):
             batch.others.append(at)
         elif topic[:14] == TRADES:
-            symbol, taker = code(data.symbol, rows.UNKNOWN), side(data.side, rows.BAD_SIDE)
-            trades.append((at, symbol, data.price, data.size, taker, data.tradeId, data.time))
+            trades.append((at, data.symbol, data.price, data.size, data.side, data.tradeId, data.time))
         elif topic[:19] == QUOTES:
-            bid = data.bids if len(data.bids) >= 2 else _NO_SIDE
-            ask = data.asks if len(data.asks) >= 2 else _NO_SIDE
-            quotes.append((at, code(topic[19:], rows.UNKNOWN), bid[0], bid[1], ask[0], ask[1], data.timestamp))
+            bid = data.bids if data.bids and len(data.bids) > 1 else _NO_SIDE
+            ask = data.asks if data.asks and len(data.asks) > 1 else _NO_SIDE
+            quotes.append((at, topic[19:], bid[0], bid[1], ask[0], ask[1], data.timestamp))
         elif topic[:15] == TICKERS:
-            symbol = code(message.subject if topic == "/market/ticker:all" else topic[15:], rows.UNKNOWN)
-            quotes.append((at, symbol, data.bestBid, data.bestBidSize, data.bestAsk, data.bestAskSize, 0))
+            native = message.subject if topic == "/market/ticker:all" else topic[15:]
+            quotes.append((at, native, data.bestBid, data.bestBidSize, data.bestAsk, data.bestAskSize, 0))
         else:
             batch.others.append(at)
 
 
-_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, from_ns, from_ms, control)
+_READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ns, from_ms, control)
 
 
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:

@@ -232,7 +232,7 @@ _UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 8640
 
 
 def interval_seconds(text: str, bare_unit_s: int = MINUTE_S) -> int | None:
-    """Return the seconds of a venue's interval name (`1m`, `1min`, `1H`, `60`); None if it is not one of whole minutes."""
+    """Return the seconds of an interval name (`1m`, `1min`, `1H`, `60`); None if it is not one of whole minutes."""
     match = _INTERVAL.match(text)
     if match is None:
         return None

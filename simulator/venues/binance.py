@@ -9,8 +9,9 @@ import re
 from typing import Any, Final
 
 from simulator.frames import HEADERS
-from simulator.market import Quotes, Trades
-from simulator.universe import QUOTE
+from simulator.history import History
+from simulator.market import Market, Quotes, Trades
+from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
     NOT_FOUND,
     Peer,
@@ -41,6 +42,11 @@ class Binance(Venue):
     STRIP_SIZES = False
     PAD = 8
 
+    def __init__(self, universe: Universe, market: Market, history: History) -> None:
+        super().__init__(universe, market, history)
+        self._heads = [f'{{"stream":"{name.lower()}@bookTicker","data":{{"u":' for name in self.native]
+        self._trade_heads = [f'{{"stream":"{name.lower()}@trade","data":{{"e":"trade","E":' for name in self.native]
+
     def native_of(self, base: str) -> str:
         """`BTC` -> `BTCUSDT`."""
         return f"{base}{QUOTE}"
@@ -48,6 +54,7 @@ class Binance(Venue):
     def trades(self, rows: Trades, routes: Routes) -> int:
         """`<symbol>@trade`: one frame a fill."""
         route, names, prices, sizes = routes["trade"], self.native, self.prices, self.sizes
+        heads = self._trade_heads
         put_rows = 0
         columns = (rows.symbol, rows.price, rows.size, rows.side, rows.trade_id, rows.stamp_ns)
         for symbol, price, size, side, trade_id, stamp_ns in zip(*columns, strict=True):
@@ -56,7 +63,7 @@ class Binance(Venue):
                 continue
             name, ms = names[symbol], stamp_ns // _MS
             text = (
-                f'{{"stream":"{name.lower()}@trade","data":{{"e":"trade","E":{ms},"s":"{name}","t":{trade_id},'
+                f'{heads[symbol]}{ms},"s":"{name}","t":{trade_id},'
                 f'"p":"{prices[symbol][price]}","q":"{sizes[symbol][size]}","T":{ms},'
                 f'"m":{"true" if side < 0 else "false"},"M":true}}}}'
             )
@@ -69,14 +76,15 @@ class Binance(Venue):
     def quotes(self, rows: Quotes, routes: Routes) -> None:
         """`<symbol>@bookTicker`: no time in it."""
         route, names, prices, sizes = routes["bookTicker"], self.native, self.prices, self.sizes
+        heads = self._heads
         columns = (rows.symbol, rows.bid, rows.bid_size, rows.ask, rows.ask_size, rows.sequence)
         for symbol, bid, bid_size, ask, ask_size, sequence in zip(*columns, strict=True):
             puts = route[symbol]
             if not puts:
                 continue
-            name, price, size = names[symbol], prices[symbol], sizes[symbol]
+            price, size = prices[symbol], sizes[symbol]
             text = (
-                f'{{"stream":"{name.lower()}@bookTicker","data":{{"u":{sequence},"s":"{name}","b":"{price[bid]}",'
+                f'{heads[symbol]}{sequence},"s":"{names[symbol]}","b":"{price[bid]}",'
                 f'"B":"{size[bid_size]}","a":"{price[ask]}","A":"{size[ask_size]}"}}}}'
             )
             text = HEADERS[len(text)] + text

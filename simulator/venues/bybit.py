@@ -51,7 +51,9 @@ class Bybit(Venue):
     def trades(self, rows: Trades, routes: Routes) -> int:
         """`publicTrade`: the fills of one sweep share a frame."""
         route, names, prices, sizes = routes["publicTrade"], self.native, self.prices, self.sizes
-        put_rows, sweep, key, begin = 0, [], (-1, -1), ("", [])
+        put_rows, key = 0, (-1, -1)
+        sweep: list[str] = []
+        begin: tuple[str, list[Put]] = ("", [])
         columns = (
             rows.symbol,
             rows.price,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import select
 import signal
 import socket
@@ -25,13 +26,13 @@ import redis
 import sqlalchemy
 
 from sinks import keys, tables
-from sinks.embedded import embedded_stores
-from sinks.migrate import upgrade
+from tests.conftest import execute, of_database
 
 ROOT = Path(__file__).parents[2]
 OPEN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 CANDLE_ROWS = 600
+REDIS_DATABASE = 9
 WICK_TIME = datetime(2026, 1, 31, 12, 5, 0, 123456, tzinfo=UTC)
 EVIDENCE = {
     "okx": {"nearest_bps": -151.2, "age_ms": 4.1, "vote": "did not follow"},
@@ -42,26 +43,35 @@ EVIDENCE = {
 
 @dataclass
 class Market:
-    """Where the stores of the tests are."""
+    """Where the stores of these tests are."""
 
-    data_dir: Path
     redis_url: str
     database_url: str
 
 
 @pytest.fixture(scope="session")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    """Both stores with the same small market. They are these tests' own: the answers are compared whole."""
-    data_dir = tmp_path_factory.mktemp("stores")
-    with embedded_stores(data_dir) as stores:
-        upgrade(stores.database)
-        with redis.Redis.from_url(stores.redis, decode_responses=True) as hot:
-            fill_hot(hot)
-        engine = sqlalchemy.create_engine(sqlalchemy.make_url(stores.database).set(drivername="postgresql+psycopg"))
+def market(redis_server_url: str, database_server_url: str, migrated_template: str) -> Iterator[Market]:
+    """A small market in both stores, in databases of these tests' own: the answers are compared whole."""
+    redis_url = with_redis_database(redis_server_url)
+    name = f"mie_api_{secrets.token_hex(4)}"
+    execute(database_server_url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    database_url = of_database(database_server_url, name)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as hot:
+        hot.flushdb()
+        fill_hot(hot)
+        engine = sqlalchemy.create_engine(sqlalchemy.make_url(database_url).set(drivername="postgresql+psycopg"))
         with engine.begin() as connection:
             fill_history(connection)
         engine.dispose()
-        yield Market(data_dir, stores.redis, stores.database)
+        yield Market(redis_url, database_url)
+        hot.flushdb()
+    execute(database_server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def with_redis_database(url: str) -> str:
+    """The same Redis, but the database that no other test empties."""
+    base = url.partition("?")[0]
+    return f"{base}?db={REDIS_DATABASE}"
 
 
 def fill_hot(hot: redis.Redis) -> None:
@@ -178,13 +188,6 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def unix_path(url: str) -> str:
-    """The socket of a store on this machine."""
-    parts = urlsplit(url)
-    folder = parse_qs(parts.query).get("host")
-    return f"{folder[0]}/.s.PGSQL.5432" if folder else parts.path
-
-
 @dataclass
 class Relay:
     """A TCP door to a store that can be shut, or jammed: open, but nothing passes."""
@@ -235,7 +238,7 @@ class Relay:
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_unix_connection(self.target)
+        back_reader, back_writer = await connect(self.target)
         self._open += [writer.transport, back_writer.transport]
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(self._pump(reader, back_writer), self._pump(back_reader, writer))
@@ -247,21 +250,36 @@ class Relay:
         writer.close()
 
 
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the store of a URL: a Unix socket, or host and port."""
+    parts = urlsplit(url)
+    folder = parse_qs(parts.query).get("host")
+    if parts.scheme == "unix" or folder:
+        return await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.5432" if folder else parts.path)
+    return await asyncio.open_connection(parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme])
+
+
+DEFAULT_PORTS = {"redis": 6379, "postgresql": 5432, "postgres": 5432}
+
+
 @pytest.fixture
 def doors(market: Market) -> Iterator[tuple[Relay, Relay]]:
     """Relays before Redis and PostgreSQL."""
-    made = Relay(unix_path(market.redis_url)), Relay(unix_path(market.database_url))
+    made = Relay(market.redis_url), Relay(market.database_url)
     yield made
     for relay in made:
         relay.end()
 
 
-def redis_door(relay: Relay) -> str:
-    return f"redis://127.0.0.1:{relay.port}"
-
-
-def database_door(relay: Relay) -> str:
-    return f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+def through(relay: Relay) -> str:
+    """The URL of the relay's store, through the relay."""
+    parts = urlsplit(relay.target)
+    user, at, _ = parts.netloc.rpartition("@")
+    netloc = f"{user}{at}127.0.0.1:{relay.port}"
+    if parts.scheme == "unix":
+        return f"redis://{netloc}?db={REDIS_DATABASE}"
+    query = parts.query if parts.scheme.startswith("redis") else ""
+    return parts._replace(netloc=netloc, query=query).geturl()
 
 
 def taken_port() -> socket.socket:

@@ -70,3 +70,26 @@ def test_silence_after_the_first_answer_is_trouble_and_passes(settings_of, tmp_p
     watched.poll()
     watched.close()
     assert watched.trouble == ""
+
+
+def test_venues_that_come_later_have_a_rate_at_once(settings_of, tmp_path, redis_url, hot):
+    publish(tmp_path, redis_url)
+    watched = watch.Watch(settings_of(), clock=itertools.count(0.0, 1.0).__next__)
+    watched.poll()
+    for name, messages in (("okx", 100), ("kraken", 10), ("okx", 300)):
+        hot.hset(keys.venue(name), mapping={"state": "live", "messages": messages})
+        watched.poll()
+    hot.hset(keys.venue("kraken"), mapping={"state": "live", "messages": 40})
+    watched.poll()
+    watched.close()
+    assert watched.rate == {"okx": 100.0, "kraken": 15.0}
+
+
+def test_a_rate_spans_some_seconds_and_no_more(settings_of, tmp_path, redis_url, hot):
+    publish(tmp_path, redis_url)
+    watched = watch.Watch(settings_of(), clock=itertools.count(0.0, 1.0).__next__)
+    for messages in (0, 900, *range(1000, 1060, 10)):
+        hot.hset(keys.venue("okx"), mapping={"state": "live", "messages": messages})
+        watched.poll()
+    watched.close()
+    assert watched.rate == {"okx": 10.0}

@@ -266,8 +266,13 @@ def test_a_quiet_minute_is_flat_and_shows_its_wicks():
     assert flat["trades"].tolist() == flat["venues"].tolist() == [0, 0]
 
 
-def test_a_late_trade_amends_the_flat_candles_after_it():
-    rows = [trade(100, 100.0), trade(59_000, 105.0, delay_ms=125_000, ident=2), trade(130_000, 105.0, ident=3)]
+@pytest.mark.parametrize("delay_ms", [65_000, 125_000])
+def test_a_late_trade_amends_the_flat_candles_after_it(delay_ms):
+    rows = [
+        trade(100, 100.0),
+        trade(59_000, 105.0, delay_ms=delay_ms, ident=2),
+        trade(130_000, 105.0, ident=3),
+    ]
     candles, _ = feed(kernel((60,)), stream(rows), at_ms(250_000))
     assert one(candles, 60, 0)["close"].tolist() == [100.0, 105.0]
     assert one(candles, 60, 60)["close"].tolist() == [100.0, 105.0]
@@ -298,29 +303,53 @@ def test_trades_beyond_the_horizon_are_counted_and_not_applied():
     assert done.late.tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("hold_ms", [0, 250, 1_000, 1_700])
 @pytest.mark.parametrize(("interval_s", "closed"), [(1, 60), (5, 12), (30, 2), (60, 5), (300, 2), (86_400, 2)])
-def test_the_oldest_amendable_candle(interval_s, closed):
+def test_the_oldest_amendable_candle_also_after_a_restart(interval_s, closed, hold_ms):
     assert amendable(interval_s) == closed
-    now = (closed + 3) * interval_s  # the clock at which the late trades are folded
-    rows = [trade(ms, 100.0, ident=ms + 1) for ms in range(0, now * 1000, interval_s * 1000)]
-    for back, ident in ((closed, 7), (closed + 1, 8)):
-        event = (now - back * interval_s) * 1000
-        rows.append(trade(event, 101.0, delay_ms=now * 1000 - event, ident=ident, venue=3))
-    candles, done = feed(kernel((interval_s,)), stream(rows), at_ms(now * 1000 + 1_000))
-    assert done.late.tolist() == [1]
-    amended = candles[candles["revision"] == 1]
-    assert amended["open_ns"].tolist() == [DAY_NS + (now - closed * interval_s) * NS_PER_S]
+    end = (closed + 3) * interval_s
+    for now in (end, end + interval_s - 1):  # the clock when the late trades are folded
+        boundary = now * 1_000 + hold_ms
+        rows = [trade(second * 1_000, 100.0, ident=second + 1, delay_ms=0) for second in range(0, now, interval_s)]
+        rows.append(trade(boundary, 100.0, ident=9, venue=2, delay_ms=0))  # as new as one can be
+        for back, ident in ((closed, 7), (closed + 1, 8)):
+            event = (end - back * interval_s) * 1_000
+            rows.append(trade(event, 101.0, delay_ms=boundary - event, ident=ident, venue=3))
+
+        def restart(old):
+            fresh = kernel((interval_s,), hold_ms * MS)
+            fresh.restore(old.snapshot())
+            return fresh
+
+        steps = at_ms(boundary - 1, boundary)
+        candles, done = feed(kernel((interval_s,), hold_ms * MS), stream(rows), steps, after=restart)
+        assert done.late.tolist() == [1]
+        amended = candles[candles["revision"] == 1]
+        assert amended["open_ns"].tolist() == [DAY_NS + (end - closed * interval_s) * NS_PER_S]
+        assert amended["trades"].tolist() == [2]
 
 
-def test_flat_candles_end_a_day_after_the_last_trade_and_long_silence_is_skipped():
-    rows = [trade(30_000, 100.0), trade(1_000, 99.0, symbol=5, ident=2)]
+def test_a_trade_released_on_a_boundary_belongs_to_it():
+    rows = [trade(100, 100.0, ident=1), trade(900, 101.0, ident=2, delay_ms=350)]
+    candles, _ = feed(kernel((1,)), stream(rows), at_ms(1_250))
+    assert candles["trades"].tolist() == [2]
+    assert candles["revision"].tolist() == [0]
+
+
+def test_flat_candles_end_a_day_after_the_symbols_last_trade_and_long_silence_is_skipped():
+    rows = [trade(30_000, 100.0), trade(601_000, 99.0, symbol=5, ident=2)]
     candles, done = feed(kernel((1, 60)), stream(rows), at_ms(10 * 86_400_000))
-    minutes = candles[(candles["interval_s"] == 60) & (candles["symbol"] == 2)]
-    assert minutes.size == 1_441
-    assert minutes["open_ns"][-1] == DAY_NS + 86_400 * NS_PER_S
+    for symbol, last in ((2, 86_400), (5, 86_400 + 600)):
+        minutes = candles[(candles["interval_s"] == 60) & (candles["symbol"] == symbol)]
+        assert minutes.size == 1_441
+        assert minutes["open_ns"][-1] == DAY_NS + last * NS_PER_S
     none = stream([])
     assert done.add(*none, DAY_NS + 1_000 * 86_400 * NS_PER_S).size == 0, "years pass in one call"
-    again, _ = feed(done, stream([trade(1_000 * 86_400_000 + 60_000, 5.0)]), at_ms(1_000 * 86_400_000 + 200_000))
+    again, _ = feed(
+        done,
+        stream([trade(1_000 * 86_400_000 + 60_000, 5.0)]),
+        at_ms(1_000 * 86_400_000 + 100, 1_000 * 86_400_000 + 200_000),
+    )
     assert one(again, 60, 1_000 * 86_400 + 60)["open"].tolist() == [5.0]
     assert (again["close"] == 5.0).all()
 

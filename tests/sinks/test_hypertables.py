@@ -1,13 +1,9 @@
-import os
-
 import psycopg
 import pytest
 
 from sinks.hypertables import POLICIES, make_hypertables
 from sinks.migrate import upgrade
 from sinks.tables import HYPERTABLES, metadata
-
-TIMESCALE = os.environ.pop("MIE_TEST_TIMESCALE_URL", None)
 
 
 def test_without_the_extension_there_is_one_warning(database_url, caplog):
@@ -28,11 +24,10 @@ def test_every_hypertable_has_a_policy_over_its_own_columns():
 
 
 @pytest.mark.timescale
-@pytest.mark.skipif(TIMESCALE is None, reason="needs MIE_TEST_TIMESCALE_URL: a server with the TimescaleDB extension")
-def test_hypertables_compression_and_retention(caplog):
+def test_hypertables_compression_and_retention(timescale_url, caplog):
     for _ in range(2):
-        upgrade(TIMESCALE)
-    with psycopg.connect(TIMESCALE, autocommit=True) as connection:
+        upgrade(timescale_url)
+    with psycopg.connect(timescale_url, autocommit=True) as connection:
         found = connection.execute(
             "SELECT hypertable_name, compression_enabled FROM timescaledb_information.hypertables"
         ).fetchall()

@@ -123,7 +123,9 @@ def test_a_key_of_another_type_costs_its_own_command(store, client, caplog):
 
 
 def test_a_message_that_makes_no_sense_is_left_out(store, client, caplog):
-    store.write("s", [Message("candles", texts={"symbol": ["A"], "interval": []}), Message("candles", texts={"x": [""]})], 3)
+    store.write(
+        "s", [Message("candles", texts={"symbol": ["A"], "interval": []}), Message("candles", texts={"x": [""]})], 3
+    )
     assert store.positions(["s"]) == {"s": 3}
     assert store.failed_messages == 2
     assert "left out" in caplog.text

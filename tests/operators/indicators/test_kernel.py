@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.records import CANDLE, STUDIES
-from operators.candles import NS_PER_S, amendable
+from market.schema import empty_ticks
+from operators.candles import NS_PER_S, CandleKernel, amendable
 from operators.indicators import INDICATORS, kernel
 from operators.indicators.kernel import StudyKernel
 
@@ -122,12 +123,13 @@ def test_an_amendment_that_leaves_the_close_moves_no_other_candle():
     assert studies.add(candle(17, 117.0, as_of=20, revision=1)).candles.size == 1
 
 
-def test_a_candle_older_than_the_memory_has_no_indicators_and_is_counted():
+@pytest.mark.parametrize("bucket", [33, 34])  # of 40 candles the memory holds 34 to 39, and no state before 34
+def test_a_candle_older_than_the_memory_has_no_indicators_and_is_counted(bucket):
     studies = StudyKernel(SYMBOLS, (60,))
-    for bucket in range(40):
-        studies.add(candle(bucket, 100.0 + bucket % 5))
+    for earlier in range(40):
+        studies.add(candle(earlier, 100.0 + earlier % 5))
     before = studies.snapshot()
-    batch = studies.add(np.concatenate([candle(33, 1.0, as_of=41, revision=1), candle(40, 103.0)]))
+    batch = studies.add(np.concatenate([candle(bucket, 1.0, as_of=41, revision=1), candle(40, 103.0)]))
     assert batch.candles["close"].tolist() == [1.0, 103.0]
     assert np.isnan([batch.studies[name][0] for name in STUDIES]).all()
     assert studies.late == 1
@@ -169,3 +171,38 @@ def test_what_is_not_of_this_kernel_is_refused():
         studies.add(candle(0, 1.0, symbol=5))
     with pytest.raises(ValueError, match="snapshot is of"):
         studies.restore(StudyKernel(SYMBOLS, (60, 300)).snapshot())
+
+
+def test_studies_of_candles_do_not_depend_on_how_ticks_were_cut():
+    rng = np.random.default_rng(7)
+    ticks = empty_ticks(4_000)
+    ticks["event_ns"] = START_NS + np.sort(rng.integers(0, 400 * NS_PER_S, ticks.size))
+    ticks["symbol"], ticks["size"] = rng.choice(SYMBOLS, ticks.size), 1.0
+    ticks["price"], ticks["trade_id"] = 100 + rng.normal(0, 1, ticks.size).round(2), np.arange(ticks.size).astype("S40")
+    delay = np.where(rng.random(ticks.size) < 0.05, rng.integers(0, 20 * NS_PER_S, ticks.size), 0)
+    release = ticks["event_ns"] + 200_000_000 + delay
+    order = np.argsort(release, kind="stable")
+    ticks, release = ticks[order], release[order]
+
+    def run(watermarks):
+        candles, studies, out, done = (
+            CandleKernel(SYMBOLS, (1, 60), hold_ns=250_000_000),
+            StudyKernel(SYMBOLS, (1, 60)),
+            [],
+            0,
+        )
+        for watermark in watermarks:
+            stop = int(np.searchsorted(release, watermark, side="right"))
+            rows, count = ticks[done:stop], stop - done
+            closed = candles.add(
+                rows, np.zeros(count, np.int8), np.zeros(count, np.bool_), release[done:stop], watermark
+            )
+            out.append(studies.add(closed))
+            done = stop
+        return dump(out), studies.late
+
+    whole, late = run([START_NS + 500 * NS_PER_S])
+    assert late == 0
+    for step_ns in (70_000_000, 1_300_000_000, 90 * NS_PER_S):
+        count = 500 * NS_PER_S // step_ns
+        assert run([*(START_NS + (k + 1) * step_ns for k in range(count)), START_NS + 500 * NS_PER_S]) == (whole, 0)

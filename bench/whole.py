@@ -1,0 +1,180 @@
+"""A whole run, measured from outside: CPU of every process, messages in and out.
+
+A run is `python -m bytewax.run flows.mie` on the simulator with embedded stores in a fresh directory: what a user
+starts. The simulator is part of the load on the machine; its share is shown apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import psutil
+import redis
+
+START_S: Final = 60.0
+STOP_S: Final = 30.0
+
+PARTS: Final = {
+    "connectors.collector": "collector",
+    "sinks.writer": "writer",
+    "simulator": "simulator",
+    "redis-server": "redis",
+    "postgres": "postgres",
+    "flows.mie": "dataflow",
+}
+"""Part of a command line -> process of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where a run stood at one moment: CPU seconds a process, messages that the dataflow has sequenced."""
+
+    at_s: float
+    cpu_s: dict[str, float]
+    messages: int
+    rss_mb: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a stretch of a run cost.
+
+    Attributes:
+        rate: Messages a second through the dataflow.
+        cpu_us: CPU µs a message, by process.
+        rss_mb: Memory at the end, by process.
+    """
+
+    rate: float
+    cpu_us: dict[str, float]
+    rss_mb: dict[str, float]
+
+
+class Run:
+    """A flow on the simulator, as a context manager."""
+
+    def __init__(self, rate: int, workers: int, symbols: int = 50) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="mie-bench-")
+        self.data_dir = Path(self._directory.name) / "mie"
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MIE_")},
+            "MIE_DATA_DIR": str(self.data_dir),
+            "MIE_SIM_RATE": str(rate),
+            "MIE_SYMBOLS": f"top:{symbols}",
+            "MIE_LOG_LEVEL": "warning",
+            "BYTEWAX_SNAPSHOT_INTERVAL": "1",
+        }
+        self._command = [sys.executable, "-m", "bytewax.run", "flows.mie", "-w", str(workers)]
+
+    def __enter__(self) -> Self:
+        """Start the run and wait for its first messages."""
+        self._log = (Path(self._directory.name) / "log").open("w+")
+        self._flow = subprocess.Popen(self._command, env=self._env, stdout=self._log, stderr=self._log)
+        self._children: dict[int, psutil.Process] = {}
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self._flow.poll() is None:
+            try:
+                self._redis = redis.Redis(unix_socket_path=str(self._socket()), decode_responses=True)
+                if self._messages() > 0:
+                    return self
+            except (redis.RedisError, OSError, KeyError):
+                pass
+            time.sleep(0.1)
+        self._log.seek(0)
+        text = f"the run did not start:\n{self._log.read()[-2000:]}"
+        self.__exit__(None, None, None)
+        raise RuntimeError(text)
+
+    def _socket(self) -> Path:
+        stores = json.loads((self.data_dir / "run" / "stores.json").read_text())
+        return Path(stores["redis"].removeprefix("unix://"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain and end the run."""
+        self.stop()
+        self._log.close()
+        self._directory.cleanup()
+
+    def stop(self) -> int:
+        """Drain; return the exit code."""
+        if self._flow.poll() is None:
+            self._flow.send_signal(signal.SIGTERM)
+            try:
+                self._flow.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._flow.kill()
+        return self._flow.wait()
+
+    def _venues(self) -> list[dict[str, str]]:
+        return [self._redis.hgetall(key) for key in self._redis.keys("venue:*")]
+
+    def _messages(self) -> int:
+        return sum(int(venue.get("messages", 0)) for venue in self._venues())
+
+    def counts(self) -> Counter[str]:
+        """Return the venues' counters, added up."""
+        total: Counter[str] = Counter()
+        for venue in self._venues():
+            for name in ("messages", "rejects", "unknown_symbols", "duplicates", "reconnects", "backlog_rows"):
+                total[name] += int(venue.get(name, 0))
+        return total
+
+    def simulator(self) -> dict[str, Any]:
+        """Return the simulator's own counts."""
+        where = json.loads((self.data_dir / "sim" / "endpoints.json").read_text())
+        url = next(at["rest"] for at in where.values() if isinstance(at, dict) and "rest" in at)
+        with urllib.request.urlopen(f"{url}/sim/stats", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def sample(self) -> Sample:
+        """Return CPU so far of every process of the run, and messages so far."""
+        for process in (psutil.Process(self._flow.pid), *psutil.process_iter()):
+            self._children.setdefault(process.pid, process)
+        cpu: Counter[str] = Counter()
+        rss: Counter[str] = Counter()
+        for process in self._children.values():
+            name = self._part(process)
+            if name is None:
+                continue
+            times = process.cpu_times()
+            cpu[name] += times.user + times.system
+            rss[name] += process.memory_info().rss / 2**20
+        return Sample(time.monotonic(), dict(cpu), self._messages(), dict(rss))
+
+    def _part(self, process: psutil.Process) -> str | None:
+        try:
+            command = " ".join(process.cmdline())
+            ours = str(self.data_dir) in command or self._flow.pid in (
+                process.pid,
+                *(parent.pid for parent in process.parents()),
+            )
+        except psutil.Error:
+            return None
+        if not ours:
+            return None
+        return next((name for part, name in PARTS.items() if part in command), None)
+
+    def measure(self, warm_s: float, length_s: float) -> Measured:
+        """Measure a stretch after a warm-up."""
+        time.sleep(warm_s)
+        first = self.sample()
+        time.sleep(length_s)
+        last = self.sample()
+        count = last.messages - first.messages
+        cpu = {name: (used - first.cpu_s.get(name, 0.0)) / count * 1e6 for name, used in last.cpu_s.items()}
+        return Measured(count / (last.at_s - first.at_s), cpu, last.rss_mb)

@@ -1,0 +1,88 @@
+import json
+import re
+
+from tests.simulator.client import receive_until, same_shape, send
+
+TRADE = (
+    '{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":77566.2,"qty":0.00015760,'
+    '"ord_type":"limit","trade_id":105749532,"timestamp":"2026-08-23T13:40:09.726398Z"}]}'
+)
+TICKER = (
+    '{"channel":"ticker","type":"snapshot","data":[{"symbol":"BTC/USD","bid":81205.0,"bid_qty":0.58905885,"ask":81205.1,'
+    '"ask_qty":0.69697106,"last":81205.1,"volume":4696.17832496,"vwap":80044.4,"low":76949.6,"high":82288.1,'
+    '"change":4166.6,"change_pct":5.41,"trades":145275,"timestamp":"2026-09-04T00:21:20.217476Z"}]}'
+)
+
+
+def subscribe(channel, *symbols, **params):
+    return {"method": "subscribe", "params": {"channel": channel, "symbol": list(symbols), **params}, "req_id": 3}
+
+
+def test_status_ack_then_contiguous_trades(simulator):
+    with simulator.ws("kraken", "/v2") as socket:
+        status = json.loads(socket.recv(timeout=10))
+        assert (status["channel"], status["data"][0]["system"]) == ("status", "online")
+        assert status["data"][0]["connection_id"] > 2**63
+        send(socket, subscribe("trade", "BTC/USDT", snapshot=True))
+        ack, _ = receive_until(socket, lambda frame: frame.get("method") == "subscribe")
+        assert list(ack) == ["method", "req_id", "result", "success", "time_in", "time_out"]
+        assert ack["result"] == {"channel": "trade", "snapshot": True, "symbol": "BTC/USDT"}
+        ids = []
+        while len(ids) < 70:
+            frame, _ = receive_until(socket, lambda frame: frame.get("channel") == "trade")
+            assert frame["type"] == ("update" if ids else "snapshot")
+            assert same_shape({**frame, "type": "update"}, TRADE)
+            ids += [row["trade_id"] for row in frame["data"]]
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def test_ticker_is_quotes_with_fixed_decimals(simulator):
+    with simulator.ws("kraken", "/v2") as socket:
+        send(socket, subscribe("ticker", "BTC/USDT", event_trigger="bbo"))
+        frame, _ = receive_until(socket, lambda frame: frame.get("channel") == "ticker")
+        assert frame["type"] == "snapshot"
+        texts = [socket.recv(timeout=10) for _ in range(5)]
+        for text in (text for text in texts if '"ticker"' in text):
+            assert same_shape(json.loads(text), TICKER)
+            assert re.search(r'"bid":\d+\.\d,"bid_qty":0\.\d{6},', text)
+
+
+def test_refusals_name_the_symbol(simulator):
+    with simulator.ws("kraken", "/v2") as socket:
+        send(socket, subscribe("trade", "XBT/USDT"))
+        refusal, _ = receive_until(socket, lambda frame: "error" in frame)
+        assert refusal["error"] == "Currency pair not supported XBT/USDT"
+        assert (refusal["symbol"], refusal["success"]) == ("XBT/USDT", False)
+        send(socket, subscribe("trade", "DOGE/USDT"))
+        send(socket, subscribe("trade", "DOGE/USDT"))
+        refusal, _ = receive_until(socket, lambda frame: "error" in frame)
+        assert refusal["error"] == "Already subscribed"
+
+
+def test_ping_and_heartbeats(simulator):
+    with simulator.ws("kraken", "/v2") as socket:
+        send(socket, {"method": "ping", "req_id": 1})
+        pong, _ = receive_until(socket, lambda frame: frame.get("method") == "pong")
+        assert list(pong) == ["method", "req_id", "time_in", "time_out"]
+        send(socket, subscribe("trade", "BTC/USDT"))
+        send(socket, {"method": "unsubscribe", "params": {"channel": "trade", "symbol": ["BTC/USDT"]}})
+        receive_until(socket, lambda frame: frame.get("method") == "unsubscribe")
+        rare = [row["wsname"] for row in simulator.rest("kraken", "/0/public/AssetPairs")["result"].values()][-1]
+        send(socket, subscribe("trade", rare))
+        assert receive_until(socket, lambda frame: frame == {"channel": "heartbeat"})
+
+
+def test_rest_names_are_the_old_ones(simulator):
+    pairs = simulator.rest("kraken", "/0/public/AssetPairs")
+    assert pairs["error"] == []
+    assert (pairs["result"]["XBTUSDT"]["wsname"], pairs["result"]["XBTUSDT"]["base"]) == ("XBT/USDT", "XXBT")
+    assert pairs["result"]["XDGUSDT"]["wsname"] == "XDG/USDT"
+    tickers = simulator.rest("kraken", "/0/public/Ticker")["result"]
+    assert set(tickers) == set(pairs["result"])
+    assert float(tickers["XBTUSDT"]["v"][1]) * float(tickers["XBTUSDT"]["p"][1]) > 1e6
+    ohlc = simulator.rest("kraken", "/0/public/OHLC?pair=XBTUSDT&interval=1")["result"]
+    assert len(ohlc["XBTUSDT"]) == 720
+    assert ohlc["last"] == ohlc["XBTUSDT"][-2][0]
+    since = ohlc["XBTUSDT"][-4][0]
+    later = simulator.rest("kraken", f"/0/public/OHLC?pair=XBTUSDT&interval=1&since={since}")["result"]["XBTUSDT"]
+    assert later[0][0] == since + 60
