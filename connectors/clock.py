@@ -1,4 +1,4 @@
-"""Our clock at the socket: wall time that never goes back."""
+"""Our clock at the socket: wall time that never stands still or goes back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Clock = Callable[[], int]
 
 
 class ReceiveClock:
-    """Wall clock in nanoseconds, held still while the system's clock is set back.
+    """Wall clock in nanoseconds, every answer later than the one before, also when the system's clock is set back.
 
-    A watermark promises that nothing older will follow, so receive times must not decrease.
+    A watermark promises that nothing as old or older will follow, and comes after all that was stamped before it.
     """
 
     def __init__(self, wall_ns: Clock = time.time_ns) -> None:
@@ -20,6 +20,6 @@ class ReceiveClock:
         self._last_ns = 0
 
     def __call__(self) -> int:
-        """Return now; at least as late as the answer before."""
-        self._last_ns = max(self._last_ns, self._wall_ns())
+        """Return now; at least 1 ns after the answer before."""
+        self._last_ns = max(self._last_ns + 1, self._wall_ns())
         return self._last_ns

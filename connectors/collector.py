@@ -27,7 +27,7 @@ from connectors.recorder import Recorder
 from connectors.session import Session
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, I64, Rows, TickBatch, VenueCounters, empty_ticks, join
 from market.venues import VENUE_CODES
 
 FLUSH_S: Final = 0.005
@@ -94,8 +94,7 @@ class VenueFeed:
         stamps = np.repeat(
             np.array([receive_ns for _, receive_ns in chunks], np.int64), [len(messages) for messages, _ in chunks]
         )
-        if self._recorder is not None:
-            self._recorder.write(frames, stamps)
+        self._record(frames, stamps)
         decoded = self._venue.decode(frames, stamps, self._catalog)
         for frame in decoded.control:
             session.on_control(frame)
@@ -103,6 +102,15 @@ class VenueFeed:
             self._reject(reject)
         ticks: Rows = decoded.ticks
         return ticks
+
+    def _record(self, frames: list[bytes], receive_ns: I64) -> None:
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.write(frames, receive_ns)
+        except OSError as error:
+            log.error("%s: raw frames are not recorded any more: %s", self.name, error)
+            self._recorder = None
 
     def _reject(self, reject: Reject) -> None:
         self.rejected.append(reject)
@@ -121,6 +129,8 @@ class VenueFeed:
         self._status_due_ns = watermark_ns + STATUS_NS
         if self.counters.state in ("live", "stale"):
             self._mark("stale" if watermark_ns - self._ticked_ns > STALE_NS else "live")
+        else:
+            self._ticked_ns = watermark_ns  # a new link is not blamed for the time without one
         return self.counters
 
     def _mark(self, state: str) -> None:
@@ -142,9 +152,11 @@ class Collector(asyncio.Protocol):
         self._feeds: dict[str, VenueFeed] = {}
         self._sessions: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
+        self._context: tls.SSLContext | None = None
         self._clock = ReceiveClock()
         self._lines = bytearray()
         self._paused = False
+        self._failure: BaseException | None = None
         self.gone = False
         """Whether the socket is closed and all that was written has left."""
 
@@ -185,6 +197,9 @@ class Collector(asyncio.Protocol):
     def _act(self, line: bytes) -> None:
         if self._config is None:
             self._config = decode_config(line)
+            self._context = tls.create_default_context()
+            if self._config.ca_file:
+                self._context.load_verify_locations(self._config.ca_file)
             return
         command = decode_command(line)
         if isinstance(command, Serve):
@@ -194,10 +209,20 @@ class Collector(asyncio.Protocol):
 
     def _serve(self, name: str) -> None:
         assert self._config is not None
-        context = tls.create_default_context(cafile=self._config.ca_file) if self._config.ca_file else None
-        feed = VenueFeed(name, self._config, self._clock, context)
+        feed = VenueFeed(name, self._config, self._clock, self._context)
         self._feeds[name] = feed
-        self._sessions += [asyncio.create_task(session.run()) for session in feed.sessions]
+        for session in feed.sessions:
+            if self._paused:
+                session.pause()
+            task = asyncio.create_task(session.run())
+            task.add_done_callback(self._session_ended)
+            self._sessions.append(task)
+
+    def _session_ended(self, task: asyncio.Task[None]) -> None:
+        """End the process over a bug in a session: a venue must not fall silent without a word."""
+        if not task.cancelled() and (error := task.exception()):
+            self._failure = error
+            self.stopping.set()
 
     def flush(self) -> None:
         """Send what each venue received since the last time."""
@@ -208,7 +233,7 @@ class Collector(asyncio.Protocol):
             self._transport.write(encode_batch(batch))
 
     async def run(self) -> None:
-        """Flush until told to stop, then close the links and send the rest."""
+        """Flush until told to stop, then close the links and send the rest. Raises what ended a session."""
         while not self.stopping.is_set():
             if not self._paused:
                 self.flush()
@@ -219,6 +244,8 @@ class Collector(asyncio.Protocol):
         for task in self._sessions:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
         if not self._transport.is_closing():
             self._finish()
 

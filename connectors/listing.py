@@ -43,6 +43,14 @@ def instruments(rows: Iterable[tuple[str, str, str, bool]]) -> list[Instrument]:
     return [Instrument(symbol, native, trading) for symbol, native, trading in named if symbol is not None]
 
 
-def turnovers(rows: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Return native symbol -> turnover; those the venue leaves empty, or that are no number, count 0."""
-    return {native: value if value is not None and isfinite(value) else 0.0 for native, value in rows}
+def turnovers(rows: Iterable[tuple[str, float | str | None]]) -> dict[str, float]:
+    """Return native symbol -> turnover; what is empty, or no number, counts 0."""
+    return {native: _turnover(value) for native, value in rows}
+
+
+def _turnover(value: float | str | None) -> float:
+    try:
+        turnover = float(value or 0.0)
+    except ValueError:
+        return 0.0
+    return turnover if isfinite(turnover) else 0.0

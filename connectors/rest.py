@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl as tls
+import time
 import urllib.error
 import urllib.request
 from typing import Final
@@ -10,6 +12,7 @@ from typing import Final
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024
 _AGENT: Final = "mie/0.1"
+_READ_BYTES: Final = 1 << 16
 
 
 class RestError(Exception):
@@ -33,14 +36,27 @@ def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None)
     request = urllib.request.Request(url, data=b"" if post else None, headers={"User-Agent": _AGENT})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as response:
-            body: bytes = response.read(MAX_BYTES + 1)
+            return _body(response)
     except urllib.error.HTTPError as error:
         error.close()
         text = f"HTTP {error.code}"
         raise RestError(text, error.code) from None
+    except http.client.HTTPException as error:
+        text = f"no HTTP answer: {type(error).__name__}"
+        raise RestError(text) from None
     except (OSError, ValueError) as error:
         raise RestError(str(getattr(error, "reason", error))) from None
-    if len(body) > MAX_BYTES:
-        text = f"answer longer than {MAX_BYTES} bytes"
-        raise RestError(text)
-    return body
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    deadline_s = time.monotonic() + TIMEOUT_S  # the socket's own timeout is that of a single read
+    body = bytearray()
+    while piece := response.read1(_READ_BYTES):
+        body += piece
+        if len(body) > MAX_BYTES:
+            text = f"answer longer than {MAX_BYTES} bytes"
+            raise RestError(text)
+        if time.monotonic() > deadline_s:
+            text = f"answer not complete within {TIMEOUT_S:.0f} s"
+            raise RestError(text)
+    return bytes(body)

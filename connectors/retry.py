@@ -9,7 +9,7 @@ from typing import Final
 FIRST_S: Final = 0.5
 CAP_S: Final = 60.0
 BANNED_S: Final = 120.0
-"""HTTP 418 (banned) and 429 (too many): the least wait, since a venue lengthens a ban for those who knock."""
+"""HTTP 403 (refused at the door), 418 (banned), 429 (too many): the least wait, since knocking lengthens a ban."""
 HEALTHY_S: Final = 60.0
 """A link that lived this long starts the back-off anew."""
 

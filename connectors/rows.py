@@ -75,9 +75,10 @@ class Batch:
         quotes: A tuple a quote, in frame order.
         others: Places of the frames that are neither, ascending.
         replayed: Places of the frames that hold history.
+        unreadable: Places among `others` of frames that are not even messages.
     """
 
-    __slots__ = ("frames", "others", "quotes", "replayed", "trades")
+    __slots__ = ("frames", "others", "quotes", "replayed", "trades", "unreadable")
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self.frames = frames
@@ -85,6 +86,7 @@ class Batch:
         self.quotes: list[QuoteRow] = []
         self.others: list[int] = []
         self.replayed: list[int] = []
+        self.unreadable: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,17 @@ def decode(reading: Reading[M], frames: Sequence[bytes], receive_ns: I64, catalo
     Messages are walked as they are decoded; only if one cannot be read is the batch read again, frame by frame.
     """
     batch = Batch(frames)
-    unreadable: set[int] = set()
     try:
         reading.walk(map(reading.decoder.decode, frames), batch)
     except UNREADABLE:
         batch = Batch(frames)
-        messages = [_read_frame(reading.decoder, frame) for frame in frames]
-        unreadable.update(at for at, message in enumerate(messages) if message is None)
+        messages = [read_frame(reading.decoder, frame) for frame in frames]
+        batch.unreadable.update(at for at, message in enumerate(messages) if message is None)
         reading.walk([message or reading.blank for message in messages], batch)
-    return _decoded(reading, batch, receive_ns, catalog, unreadable)
+    return _decoded(reading, batch, receive_ns, catalog)
 
 
-def _read_frame(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
+def read_frame(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
     """Decode one frame; an empty text where a number belongs, which venues send for an absent side, is null."""
     message = read_one(decoder, frame)
     if message is None and b'""' in frame:
@@ -145,7 +146,7 @@ def read_one(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
         return None
 
 
-def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog, unreadable: set[int]) -> Decoded:
+def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog) -> Decoded:
     frames = batch.frames
     rejected: _Rejected = []
     parts: list[tuple[Rows, I64]] = []
@@ -162,7 +163,7 @@ def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalo
         if reading.control(frames[place]) is not None:
             controls.append(frames[place])
         else:
-            rejected.append((place, MALFORMED if place in unreadable else UNKNOWN_CHANNEL))
+            rejected.append((place, MALFORMED if place in batch.unreadable else UNKNOWN_CHANNEL))
     rejected.sort(key=lambda reject: reject[0])
     rejects = [Reject(int(receive_ns[place]), reason, frames[place]) for place, reason in rejected]
     return Decoded(ticks, rejects, controls)
@@ -195,7 +196,9 @@ def _trade_ticks(
     ticks["trade_id"] = trade_id
     _stamp(ticks, exchange_ns)
     if batch.replayed:
-        ticks["flags"][np.isin(at, batch.replayed)] |= REPLAYED
+        history = np.zeros(len(batch.frames), np.bool_)
+        history[batch.replayed] = True
+        ticks["flags"][history[at]] |= REPLAYED
     return _sound(ticks, at, checks, rejected)
 
 

@@ -60,7 +60,8 @@ class Session:
         self._link: Link | None = None
         self._welcome = asyncio.Event()
         self._awaited: dict[str, int] = {}  # request key -> answers to come
-        self._heard_s = 0.0
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._pinged_s: float | None = None
         self._ponged = True
         self._ids = 1
@@ -71,6 +72,7 @@ class Session:
         loop = asyncio.get_running_loop()
         try:
             while True:
+                await self._reading.wait()  # a link opened meanwhile would be read without bound
                 started_s = loop.time()
                 code = await self._live_once()
                 if loop.time() - started_s > HEALTHY_S:
@@ -89,10 +91,9 @@ class Session:
             await self._watch()
         except (LinkError, rest.RestError, ValueError) as error:
             self._state("down", str(error))
-            return getattr(error, "code", 0) or getattr(error, "status", 0)
-        finally:
             if self._link is not None:
                 self._link.abort()
+            return getattr(error, "code", 0) or getattr(error, "status", 0)
         return 0
 
     async def _connect(self) -> None:
@@ -108,7 +109,8 @@ class Session:
         self._link = await open_link(
             self.venue.endpoint(base, reply, self._topics), self._on_frames, self._clock, self._context
         )
-        self._heard_s = asyncio.get_running_loop().time()
+        if not self._reading.is_set():
+            self._link.pause()
 
     async def _watch(self) -> None:
         """Subscribe and beat until the link ends; raises LinkError then."""
@@ -147,7 +149,9 @@ class Session:
     def _beat(self, link: Link) -> None:
         now_s = asyncio.get_running_loop().time()
         beat = self.venue.HEARTBEAT
-        if now_s - self._heard_s > beat.silence_s:
+        if not self._reading.is_set():  # what the venue says waits in the socket: its silence proves nothing
+            link.heard_s, self._ponged = now_s, True
+        if now_s - link.heard_s > beat.silence_s:
             text = f"no frame for {beat.silence_s:.0f} s"
             raise LinkError(text)
         if beat.ping is None:
@@ -165,7 +169,6 @@ class Session:
 
     def _on_frames(self, messages: list[bytes], receive_ns: int) -> None:
         self.frames.append((messages, receive_ns))
-        self._heard_s = asyncio.get_running_loop().time()
         self._counters.messages += len(messages)
         self._counters.last_receive_ns = receive_ns
 
@@ -196,12 +199,14 @@ class Session:
                 log.warning("%s says: %s %s", self.venue.NAME, control.code, control.text)
 
     def pause(self) -> None:
-        """Stop reading from the socket."""
+        """Stop reading from the socket, also from those of later connections."""
+        self._reading.clear()
         if self._link is not None:
             self._link.pause()
 
     def resume(self) -> None:
         """Read again."""
+        self._reading.set()
         if self._link is not None:
             self._link.resume()
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -19,7 +20,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.pipe import BatchReader, CollectorConfig, Command, Serve, Stop, encode_line
 from market.schema import END_OF_INPUT, TICK, TickBatch, join
-from market.venues import VENUE_CODES
+from market.venues import VENUE_CODES, VENUES
 
 POLL: Final = timedelta(milliseconds=3)
 """Longest sleep of an idle partition. The partitions of the step share a fate: at an epoch's end all wait for all."""
@@ -27,6 +28,12 @@ READ_BYTES: Final = 1 << 20
 QUEUED_ROWS: Final = 200_000
 """Ticks read from a collector and not handed out yet; above it the collector's own backlog fills instead."""
 END_TIMEOUT_S: Final = 5.0
+"""What a collector gets to end by itself."""
+COMMAND_TIMEOUT_S: Final = 5.0
+GONE_TIMEOUT_S: Final = 0.5
+"""What a collector whose socket has ended gets: nothing more can come, and the worker waits."""
+RESTART_S: Final = 1.0
+"""Least time from one collector's start to its successor's."""
 
 Item = tuple[str, TickBatch]
 """Venue name and batch: keyed for the sequencer."""
@@ -39,29 +46,35 @@ class CollectorProcess:
 
     def __init__(self, config: CollectorConfig) -> None:
         self._config = config
-        self._stopped = False
+        self._stopped_s: float | None = None
+        self._closed: set[str] = set()
         self._queues: dict[str, deque[TickBatch]] = {}
         self._queued = 0
         self._start()
 
     def _start(self) -> None:
+        self._started_s = time.monotonic()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "connectors.collector", str(theirs.fileno())], pass_fds=[theirs.fileno()]
             )
-        self._socket.sendall(encode_line(self._config) + b"\n")
-        for venue in self._queues:
-            self._say(Serve(venue))
-        self._socket.setblocking(False)
         self._reader = BatchReader()
         self._open = True
+        self._say(self._config)
+        for venue in self._queues:
+            self._say(Serve(venue))
 
-    def _say(self, command: Command) -> None:
+    def _say(self, words: CollectorConfig | Command) -> None:
+        """Send a line. It may have to wait: the config alone can fill the socket of a process that is starting."""
+        self._socket.settimeout(COMMAND_TIMEOUT_S)
         try:
-            self._socket.send(encode_line(command) + b"\n")
-        except OSError:
-            log.debug("the collector is gone; its successor will be told")
+            self._socket.sendall(encode_line(words) + b"\n")
+        except OSError as error:
+            log.warning("the collector does not listen (%s): starting another", error)
+            self._process.kill()
+        finally:
+            self._socket.setblocking(False)
 
     def serve(self, venue: str) -> None:
         """Let the collector connect to a venue."""
@@ -72,6 +85,8 @@ class CollectorProcess:
         """Return what has come from a venue since the last time as one batch; None if nothing has."""
         if self._open and self._queued < QUEUED_ROWS:
             self._read()
+        elif not self._open and self._stopped_s is None and time.monotonic() >= self._started_s + RESTART_S:
+            self._start()
         queue = self._queues[venue]
         if not queue:
             return None
@@ -86,6 +101,7 @@ class CollectorProcess:
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
+            self._hurry()
             return
         except OSError:
             data = b""
@@ -93,32 +109,47 @@ class CollectorProcess:
             self._ended()
         for batch in self._reader.feed(data):
             self._queued += batch.ticks.size
-            name = next(name for name in self._queues if VENUE_CODES[name] == batch.venue)
-            self._queues[name].append(batch)
+            self._queues[VENUES[batch.venue]].append(batch)
+
+    def _hurry(self) -> None:
+        """Kill a collector that was told to stop and hangs."""
+        if self._stopped_s is not None and time.monotonic() > self._stopped_s + END_TIMEOUT_S:
+            self._process.kill()
 
     def _ended(self) -> None:
-        self._open = False
-        self.close()
-        if not self._stopped:
-            log.error("collector of %s ended with %s: starting another", ",".join(self._queues), self._process.poll())
-            self._start()
+        self._end(GONE_TIMEOUT_S)
+        if self._stopped_s is None:
+            names = ",".join(self._queues)
+            log.error("collector of %s ended with %s: starting another", names, self._process.returncode)
 
     @property
     def ended(self) -> bool:
         """Whether it ended because it was told to; nothing more will come."""
-        return self._stopped and not self._open
+        return self._stopped_s is not None and not self._open
 
     def stop(self) -> None:
         """Tell the collector to close its links and send the rest."""
-        if not self._stopped:
-            self._stopped = True
-            self._say(Stop())
+        if self._stopped_s is None:
+            self._stopped_s = time.monotonic()
+            if self._open:
+                self._say(Stop())
 
-    def close(self) -> None:
-        """End the process: politely for END_TIMEOUT_S."""
+    def close(self, venue: str) -> None:
+        """Let go of a venue; the last one ends the process, politely for END_TIMEOUT_S."""
+        self._closed.add(venue)
+        if self.is_closed:
+            self._end(END_TIMEOUT_S)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all venues let go of it."""
+        return self._closed >= set(self._queues)
+
+    def _end(self, timeout_s: float) -> None:
+        self._open = False
         self._socket.close()
         try:
-            self._process.wait(END_TIMEOUT_S)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -163,8 +194,8 @@ class VenuePartition(StatefulSourcePartition[Item, None]):
         """Return nothing: a socket has no position."""
 
     def close(self) -> None:
-        """End the collector; the first partition closed does it for all of its worker."""
-        self._collector.close()
+        """Let go of the collector; it ends with the last partition of its worker, for they end one after another."""
+        self._collector.close(self._venue)
 
 
 class VenueSource(FixedPartitionedSource[Item, None]):
@@ -186,7 +217,7 @@ class VenueSource(FixedPartitionedSource[Item, None]):
         with self._lock:
             worker = threading.get_ident()
             collector = self._collectors.get(worker)
-            if collector is None:
+            if collector is None or collector.is_closed:
                 collector = self._collectors[worker] = CollectorProcess(self._config)
         collector.serve(for_part)
         return VenuePartition(for_part, collector, self._stopping)

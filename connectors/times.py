@@ -100,7 +100,7 @@ def from_rfc3339(texts: Sequence[str]) -> I64:
     if np.count_nonzero(of_day >= _DAY_NS):
         return _each(texts, _rfc3339)
     midnight = _midnight_ns(texts[0][:10])
-    return np.full(len(texts), BAD_TIME) if midnight < 0 else of_day + midnight
+    return of_day + midnight if 0 <= midnight < _MAX_NS - _DAY_NS else _each(texts, _rfc3339)
 
 
 @lru_cache(maxsize=8)

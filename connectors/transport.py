@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
@@ -42,7 +42,11 @@ class LinkError(Exception):
 
 
 class Link(asyncio.Protocol):
-    """One open connection. Made by `open_link`."""
+    """One open connection. Made by `open_link`.
+
+    Attributes:
+        heard_s: Loop time when the peer last sent anything, protocol pings too.
+    """
 
     def __init__(self, url: str, on_frames: OnFrames, clock: Clock) -> None:
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_FRAME_BYTES)
@@ -52,6 +56,7 @@ class Link(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._closing = False
         loop = asyncio.get_running_loop()
+        self.heard_s = loop.time()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[LinkError] = loop.create_future()
         """Done when the connection is gone, with the reason; never raises."""
@@ -67,6 +72,7 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed the protocol; hand on the messages it completes."""
         now_ns = self._clock()
+        self.heard_s = asyncio.get_running_loop().time()
         self._protocol.receive_data(data)
         messages: list[bytes] = []
         for event in self._protocol.events_received():
@@ -96,9 +102,14 @@ class Link(asyncio.Protocol):
 
     # the session's side
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._protocol.state is State.OPEN
+
     def send(self, frame: bytes) -> None:
         """Send a text message; silently nothing on a link that is closing."""
-        if self._protocol.state is State.OPEN:
+        if self.is_open:
             self._protocol.send_text(frame)
             self._flush()
 
@@ -116,7 +127,7 @@ class Link(asyncio.Protocol):
         """Close politely within CLOSE_TIMEOUT_S, else abruptly."""
         if self._transport is None or self.closed.done():
             return
-        if self._protocol.state is State.OPEN:
+        if self.is_open:
             self._protocol.send_close(code)
             self._flush()
             await asyncio.wait([self.closed], timeout=CLOSE_TIMEOUT_S)
@@ -187,7 +198,10 @@ async def open_link(url: str, on_frames: OnFrames, clock: Clock, context: tls.SS
     Raises:
         LinkError: The venue cannot be reached, refuses, or takes longer than OPEN_TIMEOUT_S.
     """
-    uri = parse_uri(url)
+    try:
+        uri = parse_uri(url)
+    except InvalidURI as error:
+        raise LinkError(str(error)) from None
     secure = (context or tls.create_default_context()) if uri.secure else None
     loop = asyncio.get_running_loop()
     link: Link | None = None
@@ -202,10 +216,11 @@ async def open_link(url: str, on_frames: OnFrames, clock: Clock, context: tls.SS
             )
             await link.opened
     except TimeoutError:
-        if link is not None:
-            link.abort()
         text = f"no answer within {OPEN_TIMEOUT_S:.0f} s"
         raise LinkError(text) from None
-    except (OSError, tls.SSLError) as error:
+    except OSError as error:
         raise LinkError(str(error)) from None
+    finally:
+        if link is not None and not link.is_open:
+            link.abort()
     return link

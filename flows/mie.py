@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -17,6 +17,9 @@ from market.schema import TickBatch
 from market.symbols import SymbolTable
 from operators import steps
 from operators.forge import ForgePolicy
+
+DELAY_SPREAD_NS: Final = 60_000_000
+"""What a candle waits for beyond the forge's window: the usual spread of a link's delays, and a quantum of release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ def build(
     batches = op.input("venues", flow, source)
     ticks, venues = steps.sequence("sequence", batches, table)
     forged = steps.forge("forge", ticks, table, policy)
-    closed = steps.candles("candles", forged, table, studying.intervals_s, policy.window_ms * 1_000_000)
+    hold_ns = policy.window_ms * 1_000_000 + DELAY_SPREAD_NS
+    closed = steps.candles("candles", forged, table, studying.intervals_s, hold_ns)
     studied = steps.studies("studies", closed, table, studying.intervals_s)
     correlations = steps.correlate(
         "correlate", studied, table, studying.correlation_interval_s, studying.correlation_window

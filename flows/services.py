@@ -166,6 +166,7 @@ class Services:
             addresses.unlink(missing_ok=True)
             rate, seed = str(settings.sim_rate), str(settings.sim_seed)
             options = ["--rate", rate, "--seed", seed, "--venues", ",".join(settings.venues)]
+            options += ["--ledger"] if settings.sim_ledger else []
             log.info("starting the simulator: %s messages/s, seed %s", rate, seed)
             self._simulator = Child("simulator", "--follow-parent", "--data-dir", str(where), *options)
         self.endpoints = _read_endpoints(addresses, self._simulator)

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     sim_rate: int = 2000
     """The simulator's messages a second in all; 0 is as fast as they are read, from ready-made frames."""
     sim_seed: int = 1
+    sim_ledger: bool = False
+    """Let the simulator note every trade it sends in `<data_dir>/sim/trades.csv`: nothing may be lost."""
     venues: Annotated[tuple[str, ...], NoDecode] = VENUES
     symbols: str | None = None
     """Comma list of BASE-QUOTE or `top:N`; default `top:50`, in a replay all that the recording holds."""

@@ -183,7 +183,8 @@ class Burst:
                 client.write_frames(data, frames)
                 port.trades += trades
                 owed -= frames
-                await client.writable.wait()
+                if not self._rate:
+                    await client.writable.wait()
             await asyncio.sleep(0)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as Handshake
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from simulator.frames import HEADERS
@@ -225,8 +225,9 @@ class Connection(asyncio.Protocol):
     def _upgrade(self, data: bytes) -> None:
         protocol = ServerProtocol(max_size=2**20)
         protocol.receive_data(data)
-        request = next((event for event in protocol.events_received() if isinstance(event, Handshake)), None)
-        if request is None:
+        events = protocol.events_received()
+        request = events[0] if events else None
+        if not isinstance(request, Handshake):
             self._transport.close()
             return
         url = urlsplit(request.path)
@@ -238,14 +239,16 @@ class Connection(asyncio.Protocol):
             self.port.clients.add(self)
             self.changed = True
             self.venue.opened(self, dict(parse_qsl(url.query)), time.time_ns())
-            self._frames_received(b"")
+            self._handle(events[1:])
 
     def _frames_received(self, data: bytes) -> None:
-        protocol = self._protocol
-        assert protocol is not None
-        protocol.receive_data(data)
+        assert self._protocol is not None
+        self._protocol.receive_data(data)
         self._heard_s = time.monotonic()
-        for event in protocol.events_received():
+        self._handle(self._protocol.events_received())
+
+    def _handle(self, events: Sequence[Event]) -> None:
+        for event in events:
             if isinstance(event, Frame) and event.opcode is Opcode.TEXT and not self._closing:
                 self.venue.received(self, bytes(event.data).decode("utf-8", "replace"), time.time_ns())
                 self.changed = True

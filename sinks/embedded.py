@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -70,6 +71,8 @@ log_timezone = 'UTC'
 
 _children: list[subprocess.Popen[bytes]] = []
 """Servers and keepers this process started; they outlive it if others use them."""
+_holding = threading.Lock()
+"""Around changes of `_holds`."""
 _holds: dict[Path, int] = {}
 """Data directory -> our shared lock on its stores, while this process uses them."""
 
@@ -119,7 +122,11 @@ def hold_stores(data_dir: Path) -> None:
     Raises:
         StoreError: They are just being stopped, and that does not end.
     """
-    data_dir = data_dir.resolve()
+    with _holding:
+        _hold(data_dir.resolve())
+
+
+def _hold(data_dir: Path) -> None:
     if data_dir in _holds:
         return
     run = run_dir(data_dir)
@@ -128,25 +135,31 @@ def hold_stores(data_dir: Path) -> None:
         message = f"the embedded stores of {data_dir} are being stopped, for more than {START_S:.0f} s now"
         raise StoreError(message)
     _holds[data_dir] = descriptor
-    no_keeper = lock(run / "keeper.lock")
-    if no_keeper is None:
+    keeper_lock = lock(run / "keeper.lock")
+    if keeper_lock is None:
         return  # There is one, and it waits: it lets go of this lock before it lets anybody hold the stores again.
-    os.close(no_keeper)
-    command = [sys.executable, "-I", "-S", keeper.__file__, str(run / "keeper.lock"), str(run / "users.lock")]
-    _spawn([*command, json.dumps(_stop_plan(data_dir))], Path("/"))
+    # The keeper gets descriptors, not paths: it does its work also after the data directory was deleted.
+    users = os.open(run / "users.lock", os.O_RDWR)
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(keeper_lock), str(users)]
+    _spawn([*command, json.dumps(_stop_plan(data_dir))], Path("/"), keeper_lock, users)
+    os.close(keeper_lock)
+    os.close(users)
 
 
 def release_stores(data_dir: Path) -> None:
     """Stop using the embedded stores; if nobody else does, they are stopped when this returns."""
     data_dir = data_dir.resolve()
-    descriptor = _holds.pop(data_dir, None)
+    with _holding:
+        descriptor = _holds.pop(data_dir, None)
     if descriptor is None:
         return
     os.close(descriptor)
-    users = run_dir(data_dir) / "users.lock"
+    users = data_dir / "run" / "users.lock"
+    if not users.exists():
+        return  # Somebody deleted the data directory; the keeper has the file open and sees to the servers.
     ours = lock(users)
     if ours is not None:
-        keeper.stop_all(_stop_plan(data_dir))
+        keeper.stop_all(_stop_plan(data_dir), keeper.noted_pid(ours))
     else:
         # Others use them, then this succeeds at once; or the keeper is stopping them, then it waits for the keeper.
         ours = lock(users, shared=True, wait_s=START_S)
@@ -172,12 +185,20 @@ def _release_all() -> None:
         child.returncode = child.poll() or 0  # What still runs has other users; say no "still running" at exit.
 
 
-def _spawn(command: list[str], directory: Path) -> None:
-    """Start a process in a session of its own: a Ctrl-C must not reach it."""
+def _spawn(command: list[str], directory: Path, *descriptors: int) -> int:
+    """Start a process in a session of its own, which no Ctrl-C reaches; return its pid."""
     nothing = subprocess.DEVNULL
-    _children.append(
-        subprocess.Popen(command, start_new_session=True, cwd=directory, stdin=nothing, stdout=nothing, stderr=nothing)
+    child = subprocess.Popen(
+        command,
+        start_new_session=True,
+        cwd=directory,
+        stdin=nothing,
+        stdout=nothing,
+        stderr=nothing,
+        pass_fds=descriptors,
     )
+    _children.append(child)
+    return child.pid
 
 
 def _reap() -> None:
@@ -216,7 +237,7 @@ def _run_redis(data_dir: Path, socket: Path) -> None:
     # A light snapshot now and then, and one at the end: the streams outlive a restart. Its numbers are two arguments.
     command = [str(redis_server()), "--save", "300", "1"]
     command += [part for name, value in options.items() for part in (f"--{name}", value)]
-    _spawn(command, directory)
+    keeper.note_pid(_holds[data_dir], _spawn(command, directory))
 
 
 def redis_server() -> Path:

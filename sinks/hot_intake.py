@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 DATAGRAM_BYTES: Final = 1 << 18
 STATUS_S: Final = 1.0
 """The writer's own state is written this often."""
+IDLE_S: Final = 0.2
+"""How long to wait for a datagram before looking at the clock; a datagram ends the wait."""
 _DATAGRAMS: Final = 256
 """Datagrams taken before what they hold is written."""
 
@@ -52,6 +54,7 @@ class HotIntake(threading.Thread):
         self._stopping = threading.Event()
         self._taking = threading.Lock()
         self._newest: dict[str, dict[str, Row]] = {"hot": {}, "venues": {}}
+        self._path = path
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
@@ -74,6 +77,7 @@ class HotIntake(threading.Thread):
                 pause_until_s = time.monotonic() + self.connection.down(error)
         self._store.close()
         self._socket.close()
+        self._path.unlink(missing_ok=True)
 
     def is_drained(self) -> bool:
         """Return whether all that was sent is written. Any thread may call this."""
@@ -87,7 +91,7 @@ class HotIntake(threading.Thread):
 
     def _take(self) -> None:
         """Wait a little for datagrams and fold what is there into the newest state."""
-        select.select([self._socket], [], [], 0.01)
+        select.select([self._socket], [], [], IDLE_S)
         with self._taking:
             for _ in range(_DATAGRAMS):
                 try:

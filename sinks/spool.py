@@ -242,6 +242,7 @@ class Reader:
         self.directory = directory
         self.position = position
         self.lost_bytes = 0
+        self._prefix = f"{directory}/"
         self._segment: Segment | None = None
         self._descriptor = -1
 
@@ -290,9 +291,9 @@ class Reader:
 
     def _following(self, unread_bytes: int) -> Segment | None:
         assert self._segment is not None
-        expected = Segment(self.position, self.directory / f"{self.position:020d}{_SUFFIX}")
-        if self.position > self._segment.start and expected.path.exists():
-            return expected
+        path = f"{self._prefix}{self.position:020d}{_SUFFIX}"
+        if self.position > self._segment.start and os.path.exists(path):
+            return Segment(self.position, Path(path))
         # The usual idle case ends here, without a directory listing: nothing unread and nothing deleted.
         if not unread_bytes and os.fstat(self._descriptor).st_nlink:
             return None

@@ -107,14 +107,14 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"symbol":"BTCUSDT","quoteVolume":"1234567.89"}`."""
 
     symbol: str
-    quoteVolume: float
+    quoteVolume: float | str | None
 
 
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _RAW = msgspec.json.Decoder(_Data, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
-_STATISTICS = msgspec.json.Decoder(list[_Statistic], strict=False)
+_STATISTICS = msgspec.json.Decoder(list[_Statistic])
 _NOTHING = _Data()
 
 
@@ -172,7 +172,7 @@ def control(frame: bytes) -> Control | None:
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
     for at, message in enumerate(messages):
-        data = message.data or rows.read_one(_RAW, batch.frames[at]) or _NOTHING
+        data = message.data or _raw(batch, at)
         kind = data.e
         if kind == TRADES and data.M is not None:
             trades.append((at, data.s, data.p, data.q, data.m, data.t, data.T))
@@ -183,6 +183,14 @@ def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
             trades.append((at, data.s, data.p, data.q, data.m, trade_id, data.T))
         else:
             batch.others.append(at)
+
+
+def _raw(batch: rows.Batch, at: int) -> _Data:
+    """Return the frame read as the data themselves."""
+    data = rows.read_frame(_RAW, batch.frames[at])
+    if data is None:
+        batch.unreadable.add(at)
+    return data or _NOTHING
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, unstamped, control)

@@ -119,7 +119,7 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"symbol":"BTCUSDT","quoteVolume":"120647061.749114"}`."""
 
     symbol: str
-    quoteVolume: float | None
+    quoteVolume: float | str | None
 
 
 class _Statistics(msgspec.Struct):
@@ -131,7 +131,7 @@ class _Statistics(msgspec.Struct):
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
-_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_STATISTICS = msgspec.json.Decoder(_Statistics)
 _ABSENT = _Level()
 
 

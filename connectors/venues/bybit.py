@@ -27,9 +27,8 @@ HEARTBEAT = Heartbeat(ping=b'{"op":"ping"}', every_s=20.0, pong_s=10.0, silence_
 LIMITS = Limits(topics_per_message=10, topics_per_connection=800, messages_per_s=10.0)
 """10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
 
-TRADES = "publicTrade."
-QUOTES = "orderbook.1."
-_PREFIX = len(TRADES)
+TRADES = "publicTrade"
+QUOTES = "orderbook.1"
 SIDE = {"Buy": BUY, "Sell": SELL}
 """The taker's side."""
 
@@ -111,7 +110,7 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"symbol":"BTCUSDT","turnover24h":"1242160016.20538339"}`."""
 
     symbol: str
-    turnover24h: float
+    turnover24h: float | str | None
 
 
 class _StatisticList(msgspec.Struct):
@@ -127,7 +126,7 @@ class _Statistics(msgspec.Struct):
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
-_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_STATISTICS = msgspec.json.Decoder(_Statistics)
 _ABSENT = _Level()
 
 
@@ -143,7 +142,7 @@ def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
 
 def topics(natives: Sequence[str]) -> list[str]:
     """Return topics for trades, then quotes."""
-    return [f"{channel}{native}" for channel in (TRADES, QUOTES) for native in natives]
+    return [f"{channel}.{native}" for channel in (TRADES, QUOTES) for native in natives]
 
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
@@ -183,13 +182,12 @@ def control(frame: bytes) -> Control | None:
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
     for at, message in enumerate(messages):
-        channel, data = message.topic[:_PREFIX], message.data
+        channel, _, native = message.topic.rpartition(".")
+        data = message.data
         if channel == TRADES and isinstance(data, list) and data and not data[0].L:
-            native = message.topic[_PREFIX:]
             for row in data:
                 trades.append((at, native, row.p, row.v, row.S, row.i, row.T))
         elif channel == QUOTES and isinstance(data, _Book):
-            native = message.topic[_PREFIX:]
             bid = data.b[0] if data.b else _ABSENT
             ask = data.a[0] if data.a else _ABSENT
             quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))

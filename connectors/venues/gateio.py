@@ -106,13 +106,13 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"currency_pair":"BTC_USDT","quote_volume":"337744396.9986996"}`."""
 
     currency_pair: str
-    quote_volume: float | None
+    quote_volume: float | str | None
 
 
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(list[_Pair])
-_STATISTICS = msgspec.json.Decoder(list[_Statistic], strict=False)
+_STATISTICS = msgspec.json.Decoder(list[_Statistic])
 
 
 def handshake() -> str | None:

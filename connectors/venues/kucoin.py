@@ -27,16 +27,22 @@ HEARTBEAT = Heartbeat(ping=b'{"id":"ping","type":"ping"}', every_s=18.0, pong_s=
 LIMITS = Limits(topics_per_message=100, topics_per_connection=300, messages_per_s=10.0, connection_life_s=86_400.0)
 """400 topics a connection are documented now, 300 before and in error texts: the lower holds."""
 
-TRADES = "/market/match:"
-QUOTES = "/spotMarket/level1:"
-TICKERS = "/market/ticker:"
+TRADES = "/market/match"
+QUOTES = "/spotMarket/level1"
+TICKERS = "/market/ticker"
 SIDE = {"buy": BUY, "sell": SELL}
 """The taker's side."""
 
 _GOOD = "200000"
 _REFUSED = {"404", "509"}
 """The topic is unknown; too many subscriptions."""
-_NO_SIDE: list[float | None] = [nan, nan]
+
+
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    """`["68145.8","0.51987471"]`: price, size; empty where a side is absent."""
+
+    price: float | None = nan
+    size: float | None = nan
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -57,8 +63,8 @@ class _Data(msgspec.Struct, gc=False):
     symbol: str = ""
     time: int = 0
     tradeId: str = ""
-    asks: list[float | None] | None = None
-    bids: list[float | None] | None = None
+    asks: _Level | None = None
+    bids: _Level | None = None
     timestamp: int = 0
     bestBid: float | None = nan
     bestBidSize: float | None = nan
@@ -125,7 +131,7 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"symbol":"BTC-USDT","volValue":"120647061.749114"}`."""
 
     symbol: str
-    volValue: float | None = 0.0
+    volValue: float | str | None = None
 
 
 class _StatisticList(msgspec.Struct):
@@ -142,7 +148,8 @@ _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _BULLET = msgspec.json.Decoder(_Bullet)
 _PAIRS = msgspec.json.Decoder(_Pairs)
-_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_STATISTICS = msgspec.json.Decoder(_Statistics)
+_ABSENT = _Level()
 
 
 def handshake() -> str | None:
@@ -165,7 +172,7 @@ def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
 
 def topics(natives: Sequence[str]) -> list[str]:
     """Return topics for trades, then quotes."""
-    return [f"{channel}{native}" for channel in (TRADES, QUOTES) for native in natives]
+    return [f"{channel}:{native}" for channel in (TRADES, QUOTES) for native in natives]
 
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
@@ -210,17 +217,17 @@ def control(frame: bytes) -> Control | None:
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
     for at, message in enumerate(messages):
-        topic, data = message.topic, message.data
+        channel, _, native = message.topic.partition(":")
+        data = message.data
         if not isinstance(data, _Data):
             batch.others.append(at)
-        elif topic[:14] == TRADES:
+        elif channel == TRADES:
             trades.append((at, data.symbol, data.price, data.size, data.side, data.tradeId, data.time))
-        elif topic[:19] == QUOTES:
-            bid = data.bids if data.bids and len(data.bids) > 1 else _NO_SIDE
-            ask = data.asks if data.asks and len(data.asks) > 1 else _NO_SIDE
-            quotes.append((at, topic[19:], bid[0], bid[1], ask[0], ask[1], data.timestamp))
-        elif topic[:15] == TICKERS:
-            native = message.subject if topic == "/market/ticker:all" else topic[15:]
+        elif channel == QUOTES:
+            bid, ask = data.bids or _ABSENT, data.asks or _ABSENT
+            quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, data.timestamp))
+        elif channel == TICKERS:
+            native = message.subject if native == "all" else native
             quotes.append((at, native, data.bestBid, data.bestBidSize, data.bestAsk, data.bestAskSize, 0))
         else:
             batch.others.append(at)

@@ -107,7 +107,7 @@ class _Statistic(msgspec.Struct, gc=False):
     """`{"instId":"BTC-USDT","volCcy24h":"123456.7"}`; on spot `volCcy24h` is in the quote currency."""
 
     instId: str
-    volCcy24h: float | None
+    volCcy24h: float | str | None
 
 
 class _Statistics(msgspec.Struct):
@@ -119,7 +119,7 @@ class _Statistics(msgspec.Struct):
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
-_STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_STATISTICS = msgspec.json.Decoder(_Statistics)
 _ABSENT = _Level()
 
 

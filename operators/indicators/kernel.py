@@ -216,7 +216,7 @@ class _Ring:
 
     def state(self) -> tuple[I64, I64, Rows, int]:
         """Return counts, newest open times, used slots and late ones."""
-        return self._count, self._newest_ns, self._slots[self._used()], self.late
+        return self._count, self._newest_ns, self._slots.take(self._used()), self.late
 
     def take_over(self, count: I64, newest_ns: I64, slots: Rows, late: int) -> None:
         """Take over what `state` returned."""

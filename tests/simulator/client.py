@@ -47,7 +47,8 @@ class Running:
 
     def end(self):
         """Close its standard input, as its parent's end would; return its exit code."""
-        self.process.stdin.close()
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
         code = self.process.wait(WAIT_S)
         self.process.stdout.close()
         return code

@@ -10,3 +10,16 @@ def simulator(tmp_path_factory):
     running = Running(tmp_path_factory.mktemp("simulator"), *options)
     yield running
     assert running.end() == 0
+
+
+@pytest.fixture
+def start_simulator(tmp_path):
+    """Return a function that starts a simulator with options; all are ended after the test, cleanly."""
+    started = []
+
+    def start(*options):
+        started.append(Running(tmp_path / str(len(started)), *options))
+        return started[-1]
+
+    yield start
+    assert [running.end() for running in started] == [0] * len(started)

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -18,7 +20,7 @@ from sinks.embedded import (
     start_postgres,
     start_redis,
 )
-from sinks.paths import lock
+from sinks.paths import lock, socket_path
 from sinks.stores import StoreError, check_database, check_redis
 from tests.sinks.made import until
 
@@ -111,6 +113,18 @@ def test_a_deep_data_directory_has_short_sockets(data_dir):
         assert is_up(start_redis(deep), check_redis)
     finally:
         release_stores(deep)
+        socket_path(deep, "redis.sock").parent.rmdir()
+
+
+def test_a_deleted_data_directory_leaves_no_server(data_dir):
+    url = start_redis(data_dir)
+    with redis.Redis.from_url(url) as client:
+        server = psutil.Process(client.info("server")["process_id"])
+    shutil.rmtree(data_dir)
+    release_stores(data_dir)
+    server.wait(10)
+    assert not server.is_running()
+    data_dir.mkdir()
 
 
 def test_a_server_that_cannot_start_says_so(data_dir):

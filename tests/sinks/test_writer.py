@@ -189,7 +189,7 @@ def test_servers_that_stop_and_start_again_get_the_rest(start, appender, client,
     running = start()
     appender.append(payloads(10))
     running.drain()
-    keeper.stop_all(embedded._stop_plan(store_dir.resolve()))
+    keeper.stop_all(embedded._stop_plan(store_dir.resolve()), None)
     appender.append(payloads(20)[10:])
     embedded.start_redis(store_dir)
     embedded.start_postgres(store_dir)

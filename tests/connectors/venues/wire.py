@@ -1,7 +1,7 @@
 """The captures of a venue, and what every venue's decoder must make of them.
 
 `tests/captures/<venue>/` holds real frames, one a line; `*.expected.jsonl` is their reviewed meaning, `metadata.json`
-their origin. A venue's test module calls `checks(module, spot_only)` and adds what is special to it.
+their origin.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectors.venue import Catalog, OpenCatalog
+from connectors.venue import OpenCatalog
 from market.schema import KINDS, QUOTE, REPLAYED, SIDES, TRADE, UNSTAMPED
 
 CAPTURES = Path(__file__).parents[2] / "captures"
@@ -112,17 +112,3 @@ def check_sound(decoded, frames):
     assert len(places) + len(decoded.control) == len(frames)
     assert [reject.receive_ns for reject in decoded.rejects] == sorted(reject.receive_ns for reject in decoded.rejects)
     assert all(frames[reject.receive_ns - 1] == reject.frame for reject in decoded.rejects)
-
-
-def same(a, b):
-    """Return whether two results are equal, NaN equal to NaN."""
-    return (
-        a.ticks.tobytes() == b.ticks.tobytes()
-        and a.control == b.control
-        and [(r.reason, r.frame) for r in a.rejects] == [(r.reason, r.frame) for r in b.rejects]
-    )
-
-
-def known_only(module, natives, codes):
-    """Return a catalog of the given native symbols, our symbols worked out from their spelling."""
-    return Catalog({module.symbol_of_native(native): native for native in natives}, codes)

@@ -61,6 +61,8 @@ def test_rest(simulator):
     ]
     tickers = simulator.rest("bybit", "/v5/market/tickers?category=spot")["result"]["list"]
     assert {row["symbol"] for row in tickers} == {row["symbol"] for row in rows}
-    candles = simulator.rest("bybit", "/v5/market/kline?category=spot&symbol=BTCUSDT&interval=1&limit=3")["result"]["list"]
+    candles = simulator.rest("bybit", "/v5/market/kline?category=spot&symbol=BTCUSDT&interval=1&limit=3")["result"][
+        "list"
+    ]
     opens = [int(row[0]) for row in candles]
     assert opens == [opens[0], opens[0] - 60_000, opens[0] - 120_000]

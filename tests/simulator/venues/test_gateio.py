@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 from tests.simulator.client import receive_until, same_shape, send
 
@@ -30,7 +31,7 @@ def test_one_ack_then_ranges_without_gaps(simulator):
             assert same_shape(frame, TRADE)
             rows.append(frame["result"])
         spans = [tuple(map(int, row["range"].split("-"))) for row in rows]
-        assert all(later[0] == before[1] + 1 for before, later in zip(spans, spans[1:], strict=False))
+        assert all(later[0] == before[1] + 1 for before, later in pairwise(spans))
         assert all(len(row["create_time_ms"].partition(".")[2]) == 6 for row in rows)
 
 

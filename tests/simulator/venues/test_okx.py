@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 from tests.simulator.client import receive_until, same_shape, send
 
@@ -29,7 +30,7 @@ def test_ack_an_arg_then_data_without_gaps(simulator):
         assert all(same_shape(frame, TRADE) for frame in trades)
         assert all(same_shape(frame, QUOTE) for frame in quotes)
         rows = [frame["data"][0] for frame in trades]
-        for before, row in zip(rows, rows[1:], strict=False):
+        for before, row in pairwise(rows):
             assert int(row["tradeId"]) - int(row["count"]) == int(before["tradeId"])
         sequences = [frame["data"][0]["seqId"] for frame in quotes]
         assert sequences == sorted(set(sequences))

@@ -1,0 +1,93 @@
+"""Whole runs of the flow as a user starts them, and what they left in the stores."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+import redis
+
+from sinks.embedded import embedded_stores
+
+ROOT = Path(__file__).parents[2]
+RUN_S = 60
+
+
+def environment(data_dir, **settings):
+    """Environment of a run: these MIE_ settings and no others."""
+    ours = {f"MIE_{name.upper()}": str(value) for name, value in settings.items()}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MIE_", "BYTEWAX_"))}
+    return {**clean, "BYTEWAX_SNAPSHOT_INTERVAL": "1", "MIE_DATA_DIR": str(data_dir), **ours}
+
+
+def command(*arguments):
+    """Command line of the flow."""
+    return [sys.executable, "-m", "bytewax.run", "flows.mie", *arguments]
+
+
+def run(data_dir, *arguments, **settings):
+    """Run the flow to its end; return the finished process with its output as text."""
+    return subprocess.run(
+        command(*arguments),
+        env=environment(data_dir, **settings),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+
+
+@contextmanager
+def running(data_dir, *arguments, **settings):
+    """Run the flow in the background; end it if the test did not."""
+    log = Path(data_dir).with_suffix(".log")
+    with log.open("w") as output:
+        flow = subprocess.Popen(
+            command(*arguments), env=environment(data_dir, **settings), cwd=ROOT, stdout=output, stderr=output
+        )
+        try:
+            yield flow
+        finally:
+            if flow.poll() is None:
+                flow.send_signal(signal.SIGTERM)
+                flow.wait(RUN_S)
+
+
+def until(condition, seconds=RUN_S):
+    """Wait until a condition holds; return its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(0.05)
+
+
+def family(pid):
+    """All processes of a run: the flow and its descendants."""
+    flow = psutil.Process(pid)
+    return [flow, *flow.children(recursive=True)]
+
+
+@contextmanager
+def stores(data_dir):
+    """Connections to what a run left in its embedded stores."""
+    with (
+        embedded_stores(data_dir) as urls,
+        psycopg.connect(urls.database) as history,
+        redis.Redis.from_url(urls.redis, decode_responses=True) as hot,
+    ):
+        yield hot, history
+
+
+def rows(data_dir, *queries):
+    """Results of queries on what a run left in its history."""
+    with stores(data_dir) as (_, history):
+        return [history.execute(query).fetchall() for query in queries]
