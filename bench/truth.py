@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -46,13 +47,13 @@ class Score:
         return self.caught / self.injected if self.injected else 1.0
 
 
-def read_truth(path: Path) -> list[dict[str, object]]:
+def read_truth(path: Path) -> list[dict[str, Any]]:
     """Return the injected wicks of a truth file."""
     lines = [json.loads(line) for line in path.read_text().splitlines() if line]
     return [line for line in lines if line["kind"] == "wick"]
 
 
-def score(truth: list[dict[str, object]], flagged: set[tuple[str, str, str]]) -> Score:
+def score(truth: list[dict[str, Any]], flagged: set[tuple[str, str, str]]) -> Score:
     """Compare injected wicks with flagged (venue, symbol, trade id)."""
     injected = {(w["venue"], w["symbol"], trade) for w in truth for trade in w["trade_ids"]}
     touched = sum(any((w["venue"], w["symbol"], t) in flagged for t in w["trade_ids"]) for w in truth)

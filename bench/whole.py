@@ -13,15 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import psutil
 import redis
+
+from sinks.embedded import embedded_stores
 
 START_S: Final = 60.0
 STOP_S: Final = 30.0
@@ -119,27 +120,15 @@ class Run:
                 self._flow.kill()
         return self._flow.wait()
 
-    def _venues(self) -> list[dict[str, str]]:
-        return [self._redis.hgetall(key) for key in self._redis.keys("venue:*")]
-
     def _messages(self) -> int:
-        return sum(int(venue.get("messages", 0)) for venue in self._venues())
+        return _counts(self._redis)["messages"]
 
-    def counts(self) -> Counter[str]:
-        """Return the venues' counters, added up."""
-        total: Counter[str] = Counter()
-        for venue in self._venues():
-            for name in ("messages", "rejects", "unknown_symbols", "duplicates", "reconnects", "backlog_rows"):
-                total[name] += int(venue.get(name, 0))
-        return total
-
-    def simulator(self) -> dict[str, Any]:
-        """Return the simulator's own counts."""
-        where = json.loads((self.data_dir / "sim" / "endpoints.json").read_text())
-        url = next(at["rest"] for at in where.values() if isinstance(at, dict) and "rest" in at)
-        with urllib.request.urlopen(f"{url}/sim/stats", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+    def balance(self) -> tuple[int, Counter[str]]:
+        """End the run; return the messages the simulator sent and the venues' counters, added up."""
+        self.stop()
+        sent = json.loads((self.data_dir / "sim" / "stats.json").read_text())["sent"]
+        with embedded_stores(self.data_dir) as stores, redis.Redis.from_url(stores.redis, decode_responses=True) as hot:
+            return sum(sent.values()), _counts(hot)
 
     def sample(self) -> Sample:
         """Return CPU so far of every process of the run, and messages so far."""
@@ -178,3 +167,13 @@ class Run:
         count = last.messages - first.messages
         cpu = {name: (used - first.cpu_s.get(name, 0.0)) / count * 1e6 for name, used in last.cpu_s.items()}
         return Measured(count / (last.at_s - first.at_s), cpu, last.rss_mb)
+
+
+def _counts(hot: redis.Redis) -> Counter[str]:
+    """Return the counters of all `venue:*` hashes, added up."""
+    total: Counter[str] = Counter()
+    for key in hot.scan_iter("venue:*"):
+        state: dict[str, str] = dict(hot.hgetall(key))  # type: ignore[arg-type]
+        for name in ("messages", "rejects", "unknown_symbols", "duplicates", "reconnects"):
+            total[name] += int(state.get(name, 0))
+    return total

@@ -21,7 +21,20 @@ import polars as pl
 from connectors.recorder import RecordedFrame
 from connectors.venue import OpenCatalog
 from connectors.venues import VENUES
-from market.schema import KINDS, NO_SIDE, QUOTE, TICK, TRADE, TRADE_ID_BYTES, UNSTAMPED, Rows, empty_ticks, join
+from market.schema import (
+    BUY,
+    KINDS,
+    NO_SIDE,
+    QUOTE,
+    SELL,
+    TICK,
+    TRADE,
+    TRADE_ID_BYTES,
+    UNSTAMPED,
+    Rows,
+    empty_ticks,
+    join,
+)
 from market.venues import VENUE_CODES
 from market.venues import VENUES as NAMES
 
@@ -90,36 +103,43 @@ def ticks_to_frame(ticks: Rows, names: list[str] | tuple[str, ...]) -> pl.DataFr
 def frame_to_ticks(table: pl.DataFrame, codes: dict[str, int]) -> tuple[Rows, Counter[str]]:
     """Return the rows of a tick recording as TICK rows in the same order, and what was rejected, by reason.
 
-    Rejected are rows of an unknown venue or kind, of a symbol without a code, trades whose price or size is not above
-    zero, and trade ids that do not fit.
+    Rejected are rows without a receive time, of an unknown venue or kind, of a symbol without a code, trades whose
+    price or size is not above zero, a side other than -1, 0, 1, and trade ids that do not fit or are not ASCII.
     """
+    table = table.select(
+        pl.col(name).cast(pl.Int64 if kind.is_integer() else kind, strict=False) for name, kind in COLUMNS.items()
+    )
     ticks = empty_ticks(len(table))
     venue = table["venue"].replace_strict(VENUE_CODES, default=-1, return_dtype=pl.Int8).to_numpy()
     symbol = table["symbol"].replace_strict(codes, default=-1, return_dtype=pl.Int32).to_numpy()
     kind = (
         table["kind"].replace_strict({k: i for i, k in enumerate(KINDS)}, default=-1, return_dtype=pl.Int8).to_numpy()
     )
+    side = table["side"].fill_null(NO_SIDE).to_numpy()
     ids = table["trade_id"].fill_null("")
+    bad_id = ((ids.str.len_bytes() > TRADE_ID_BYTES) | (ids.str.len_bytes() != ids.str.len_chars())).to_numpy()
     ticks["venue"], ticks["symbol"], ticks["kind"] = venue, symbol, kind
     for name in _TRADE_COLUMNS + _QUOTE_COLUMNS:
-        ticks[name] = table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    ticks["side"] = table["side"].cast(pl.Int8).fill_null(NO_SIDE).to_numpy()
-    ticks["trade_id"] = ids.to_numpy().astype("S") if len(table) else b""
-    ticks["receive_ns"] = table["receive_ns"].to_numpy()
+        ticks[name] = table[name].fill_null(float("nan")).to_numpy()
+    ticks["side"] = np.clip(side, SELL, BUY)
+    ticks["trade_id"] = np.where(bad_id, "", ids.to_numpy()).astype("S") if len(table) else b""
+    ticks["receive_ns"] = table["receive_ns"].fill_null(0).to_numpy()
     ticks["exchange_ns"] = table["exchange_ns"].fill_null(0).to_numpy()
     ticks["flags"] = np.where(table["exchange_ns"].is_null().to_numpy(), UNSTAMPED, 0)
     reasons = {
+        "no receive time": table["receive_ns"].is_null().to_numpy(),
         "unknown venue": venue < 0,
         "unknown symbol": symbol < 0,
         "unknown kind": kind < 0,
         "bad price": (kind == TRADE) & ~(np.isfinite(ticks["price"]) & (ticks["price"] > 0)),
         "bad size": (kind == TRADE) & ~(np.isfinite(ticks["size"]) & (ticks["size"] > 0)),
-        "bad trade id": (ids.str.len_bytes() > TRADE_ID_BYTES).to_numpy(),
+        "bad side": np.abs(side) > BUY,
+        "bad trade id": bad_id,
     }
     quote = kind == QUOTE
-    for side in ("bid", "ask"):
-        absent = quote & ~(ticks[side] > 0)
-        ticks[side][absent] = np.nan
+    for book in ("bid", "ask"):
+        absent = quote & ~(np.isfinite(ticks[book]) & (ticks[book] > 0))
+        ticks[book][absent] = np.nan
     bad = np.zeros(len(table), bool)
     rejects: Counter[str] = Counter()
     for reason, rows in reasons.items():
@@ -137,6 +157,9 @@ def read_folder(folder: Path) -> Imported:
     Raises:
         RecordingError: There is no such folder, or no venue in it.
     """
+    if not folder.is_dir():
+        text = f"no folder {folder}"
+        raise RecordingError(text)
     venues = sorted((p for p in folder.iterdir() if p.is_dir() and p.name in VENUES), key=lambda p: VENUE_CODES[p.name])
     files = {path.name: sorted(path.glob("*.jsonl")) for path in venues}
     if not any(files.values()):
@@ -210,21 +233,33 @@ def import_folder(folder: Path, into: Path) -> tuple[Path, Imported]:
     return path, imported
 
 
+def _check_columns(path: Path, found: pl.Schema) -> None:
+    missing = set(COLUMNS) - set(found)
+    if missing:
+        text = f"{path} lacks the columns {', '.join(sorted(missing))}"
+        raise RecordingError(text)
+    for name, wanted in COLUMNS.items():
+        kind = found[name]
+        integer, number = wanted.is_integer(), wanted.is_numeric()
+        fits = kind.is_integer() if integer else kind.is_numeric() if number else kind == wanted
+        if not fits and kind != pl.Null:
+            text = f"{path}: the column {name} is {kind}, not {wanted}"
+            raise RecordingError(text)
+
+
 def check_recording(path: Path) -> tuple[list[str], list[str], int]:
     """Return (venues, symbols, rows) of a tick recording, names sorted.
 
     Raises:
-        RecordingError: It is missing, is not Parquet, lacks columns, or is not in receive order.
+        RecordingError: It is missing, is not Parquet, lacks columns or has them in other types, or is not in receive
+            order.
     """
     if not path.exists():
         text = f"no recording at {path}"
         raise RecordingError(text)
     try:
         table = pl.scan_parquet(path)
-        missing = set(COLUMNS) - set(table.collect_schema().names())
-        if missing:
-            text = f"{path} lacks the columns {', '.join(sorted(missing))}"
-            raise RecordingError(text)
+        _check_columns(path, table.collect_schema())
         found = table.select(
             pl.col("venue").unique().implode().alias("venue"),
             pl.col("symbol").unique().implode().alias("symbol"),

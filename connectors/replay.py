@@ -6,10 +6,12 @@ last receive time as watermark. Results cannot depend on the steps; they only bo
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,7 @@ import numpy as np
 import polars as pl
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from connectors.recording import frame_to_ticks
+from connectors.recording import COLUMNS, frame_to_ticks
 from market.schema import END_OF_INPUT, TICK, Rows, TickBatch, VenueCounters, join
 from market.symbols import SymbolTable
 from market.venues import VENUE_CODES
@@ -40,6 +42,9 @@ _NO_TICKS: Final = np.zeros(0, TICK)
 _BEFORE_ALL: Final = np.iinfo(np.int64).min
 
 
+log = logging.getLogger("mie.replay")
+
+
 class EndOfRecording(Exception):
     """There is nothing more to replay."""
 
@@ -47,13 +52,15 @@ class EndOfRecording(Exception):
 class Recording:
     """Reads a tick recording step by step for all partitions of a process.
 
-    Memory: one chunk of the file, and AHEAD_STEPS steps.
+    Memory: one chunk of the file, and AHEAD_STEPS steps. Workers build their partitions when they please: one that
+    joins after others have begun reads what these have let go again by itself, until it has caught up.
     """
 
     def __init__(self, path: Path, table: SymbolTable, venues: tuple[str, ...], speed: float | None) -> None:
         """Open for some venues; `speed` is recorded seconds a second, None for as fast as possible."""
         self._path = path
-        self._codes = dict(table.codes)
+        self._table = table
+        self._names = venues
         self._venues = np.array([VENUE_CODES[name] for name in venues])
         self._speed = speed
         self._rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
@@ -64,13 +71,17 @@ class Recording:
         self._first_step = 0
         self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
+        self._late: dict[str, Recording] = {}
         self.rejects: Counter[str] = Counter()
         self.began_ns = 0
 
     def join(self, venue: str) -> None:
-        """Register a partition, before any takes a step."""
+        """Register a partition: its next step is the first."""
         with self._lock:
             self._taken[venue] = 0
+            if self._first_step:
+                self._late[venue] = Recording(self._path, self._table, self._names, self._speed)
+                self._late[venue].join(venue)
 
     def is_ahead(self, venue: str) -> bool:
         """Return whether a partition must wait for others before its next step."""
@@ -79,7 +90,7 @@ class Recording:
             return venue in taken and taken[venue] - min(taken.values()) >= AHEAD_STEPS
 
     def take(self, venue: str) -> tuple[Rows, int] | None:
-        """Return a venue's rows of its next step, its own copy, and the watermark; None if it must wait for others.
+        """Return a venue's rows of its next step, for it alone, and the watermark; None if it must wait for others.
 
         Raises:
             EndOfRecording: There is no further step.
@@ -87,6 +98,10 @@ class Recording:
         with self._lock:
             step = self._taken[venue]
             self._forget()
+            if step < self._first_step:
+                self._taken[venue] = step + 1
+                return self._late[venue].take(venue)
+            self._late.pop(venue, None)
             if step - min(self._taken.values()) >= AHEAD_STEPS:
                 return None
             if step - self._first_step == len(self._steps) and not self._next_step():
@@ -94,7 +109,7 @@ class Recording:
                 raise EndOfRecording
             end_ns, parts = self._steps[step - self._first_step]
             self._taken[venue] = step + 1
-            return parts.get(VENUE_CODES[venue], _NO_TICKS).copy(), end_ns
+            return parts.pop(VENUE_CODES[venue], _NO_TICKS), end_ns
 
     def _forget(self) -> None:
         while self._steps and self._first_step < min(self._taken.values()):
@@ -109,7 +124,7 @@ class Recording:
         self.began_ns = self.began_ns or int(times[0])
         last = min(STEP_ROWS, times.size) - 1
         if self._speed is not None:
-            last = min(last, int(np.searchsorted(times, times[0] + int(STEP_NS * self._speed))))
+            last = min(last, int(np.searchsorted(times, times[0] + int(STEP_NS * self._speed), side="right")) - 1)
         cut = int(np.searchsorted(times, times[last], side="right"))
         rows, self._chunk = self._chunk[:cut], self._chunk[cut:]
         self._steps.append((int(times[last]), {int(v): rows[rows["venue"] == v] for v in np.unique(rows["venue"])}))
@@ -117,9 +132,11 @@ class Recording:
 
     def _next_chunk(self) -> bool:
         while self._read < self._rows:
-            table = pl.scan_parquet(self._path).slice(self._read, CHUNK_ROWS).collect()
+            table = pl.scan_parquet(self._path).select(COLUMNS).slice(self._read, CHUNK_ROWS).collect()
             self._read += len(table)
-            ticks, rejects = frame_to_ticks(table, self._codes)
+            ticks, rejects = frame_to_ticks(table, self._table.codes)
+            for reason in rejects.keys() - self.rejects.keys():
+                log.warning("%s: first row rejected: %s", self._path, reason)
             self.rejects += rejects
             ticks = join((self._tail, ticks[np.isin(ticks["venue"], self._venues)]))
             cut = ticks.size
@@ -151,6 +168,7 @@ class ReplayPartition(StatefulSourcePartition[Item, int]):
         self._stopping = stopping
         self._wall_ns = wall_ns
         self._started_ns = 0
+        self._began_ns = 0
         self._counters = counters
         self._counters.state = "live"
         self._status_ns = 0
@@ -177,16 +195,21 @@ class ReplayPartition(StatefulSourcePartition[Item, int]):
     def _end(self) -> list[Item]:
         self._ended = True
         self._counters.state = "ended"
-        end = TickBatch(VENUE_CODES[self._venue], _NO_TICKS, END_OF_INPUT, self._counters)
-        return [(self._venue, end)] if self._waiting is None else [(self._venue, self._waiting), (self._venue, end)]
+        end = TickBatch(VENUE_CODES[self._venue], _NO_TICKS, END_OF_INPUT, replace(self._counters))
+        if self._waiting is None:
+            return [(self._venue, end)]
+        self._done_ns = self._waiting.watermark_ns
+        return [(self._venue, self._waiting), (self._venue, end)]
 
     def _fetch(self) -> None:
         try:
             taken = self._recording.take(self._venue)
+            while taken is not None and taken[1] <= self._done_ns:  # handed out before a restart
+                taken = self._recording.take(self._venue)
         except EndOfRecording:
             self._over = True
             return
-        if taken is None or taken[1] <= self._done_ns:
+        if taken is None:
             return
         ticks, end_ns = taken
         ticks = ticks[ticks["receive_ns"] > self._done_ns]
@@ -199,13 +222,15 @@ class ReplayPartition(StatefulSourcePartition[Item, int]):
         if end_ns < self._status_ns:
             return None
         self._status_ns = end_ns + STATUS_NS
-        return self._counters
+        return replace(self._counters)
 
     def _is_time(self, end_ns: int) -> bool:
         if self._speed is None:
             return True
-        self._started_ns = self._started_ns or self._wall_ns()
-        return (self._wall_ns() - self._started_ns) * self._speed >= end_ns - self._recording.began_ns
+        now_ns = self._wall_ns()
+        if not self._began_ns:
+            self._started_ns, self._began_ns = now_ns, max(self._recording.began_ns, self._done_ns)
+        return (now_ns - self._started_ns) * self._speed >= end_ns - self._began_ns
 
     def next_awake(self) -> datetime | None:
         """Return when to look again: at once at full speed, else in POLL."""
@@ -254,7 +279,7 @@ class ReplaySource(FixedPartitionedSource[Item, int]):
         with self._lock:
             if self._recording is None:
                 self._recording = Recording(self._path, self._table, self._venues, self._speed)
-        counters = self._imported.get(for_part, VenueCounters())
+        counters = replace(self._imported.get(for_part, VenueCounters()))
         done_ns = _BEFORE_ALL if resume_state is None else resume_state
         return ReplayPartition(for_part, self._recording, done_ns, self._speed, self._stopping, counters, self._wall_ns)
 

@@ -33,8 +33,8 @@ def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None)
     Raises:
         RestError: No answer within TIMEOUT_S, a status other than 200, or more than MAX_BYTES.
     """
-    request = urllib.request.Request(url, data=b"" if post else None, headers={"User-Agent": _AGENT})
     try:
+        request = urllib.request.Request(url, data=b"" if post else None, headers={"User-Agent": _AGENT})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as response:
             return _body(response)
     except urllib.error.HTTPError as error:

@@ -255,8 +255,15 @@ def _floats(columns: int, values: tuple[float | None, ...]) -> F64:
     """Return `columns` rows of float64, null as NaN, maybe read-only. `struct` packs in a third of NumPy's time."""
     try:
         return np.frombuffer(struct.pack(f"{len(values)}d", *values)).reshape(columns, -1)
-    except struct.error:
-        return np.array(values, np.float64).reshape(columns, -1)
+    except (struct.error, OverflowError):
+        return np.array([_float(value) for value in values], np.float64).reshape(columns, -1)
+
+
+def _float(value: float | None) -> float:
+    try:
+        return nan if value is None else float(value)
+    except OverflowError:  # a whole number beyond float64
+        return inf
 
 
 def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool]:
@@ -270,7 +277,7 @@ def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool
         lines = np.frombuffer(text.encode(), np.uint8).reshape(-1, width)
         if np.count_nonzero(lines[:, -1] == ord("\n")) == len(ids):  # all of one length: no copy needed
             return np.ndarray(len(ids), f"S{width - 1}", lines.data, strides=(width,)), lines[:, 0] > ord("-")
-    column = np.array([text if str(text).isascii() else "" for text in ids], f"S{TRADE_ID_BYTES + 1}")
+    column = np.array([each if str(each).isascii() else "" for each in ids], f"S{TRADE_ID_BYTES + 1}")
     letters = column.view(np.uint8).reshape(len(ids), -1)
     return column, (letters[:, 0] > ord("-")) & (letters[:, -1] == 0)
 

@@ -142,9 +142,9 @@ class Session:
             link.send(request.frame)
             await asyncio.sleep(1.0 / self.venue.LIMITS.messages_per_s)
         await asyncio.sleep(ACK_TIMEOUT_S)
-        missing = sum(self._awaited.values())
-        if missing > 0:
-            log.warning("%s: %d subscriptions not answered within %.0f s", self.venue.NAME, missing, ACK_TIMEOUT_S)
+        if self.unanswered:
+            name = self.venue.NAME
+            log.warning("%s: %d subscriptions not answered within %.0f s", name, self.unanswered, ACK_TIMEOUT_S)
 
     def _beat(self, link: Link) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -197,6 +197,11 @@ class Session:
                 )
             case "notice" | "error":
                 log.warning("%s says: %s %s", self.venue.NAME, control.code, control.text)
+
+    @property
+    def unanswered(self) -> int:
+        """Answers to subscriptions that are still to come."""
+        return sum(self._awaited.values())
 
     def pause(self) -> None:
         """Stop reading from the socket, also from those of later connections."""

@@ -67,6 +67,8 @@ class CollectorProcess:
 
     def _say(self, words: CollectorConfig | Command) -> None:
         """Send a line. It may have to wait: the config alone can fill the socket of a process that is starting."""
+        if not self._open:
+            return  # its successor will be told
         self._socket.settimeout(COMMAND_TIMEOUT_S)
         try:
             self._socket.sendall(encode_line(words) + b"\n")
@@ -123,6 +125,11 @@ class CollectorProcess:
             log.error("collector of %s ended with %s: starting another", names, self._process.returncode)
 
     @property
+    def pid(self) -> int:
+        """Process id of the collector, or of the last one."""
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it ended because it was told to; nothing more will come."""
         return self._stopped_s is not None and not self._open
@@ -131,8 +138,7 @@ class CollectorProcess:
         """Tell the collector to close its links and send the rest."""
         if self._stopped_s is None:
             self._stopped_s = time.monotonic()
-            if self._open:
-                self._say(Stop())
+            self._say(Stop())
 
     def close(self, venue: str) -> None:
         """Let go of a venue; the last one ends the process, politely for END_TIMEOUT_S."""
@@ -143,7 +149,7 @@ class CollectorProcess:
     @property
     def is_closed(self) -> bool:
         """Whether all venues let go of it."""
-        return self._closed >= set(self._queues)
+        return bool(self._closed) and self._closed >= set(self._queues)
 
     def _end(self, timeout_s: float) -> None:
         self._open = False

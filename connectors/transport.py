@@ -180,9 +180,9 @@ class Link(asyncio.Protocol):
             asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def _reason(self, exc: Exception | None) -> LinkError:
-        code = self._protocol.close_code
-        if code is not None and code != 1006:
-            return LinkError(f"closed with {code} {self._protocol.close_reason or ''}".rstrip(), code)
+        close = self._protocol.close_rcvd or self._protocol.close_sent
+        if close is not None:
+            return LinkError(f"closed with {close.code} {close.reason}".rstrip(), close.code)
         return LinkError(f"connection lost: {exc}" if exc else "connection lost")
 
 

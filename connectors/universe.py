@@ -7,6 +7,7 @@ warning.
 from __future__ import annotations
 
 import logging
+import os
 import ssl as tls
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -117,13 +118,26 @@ def _listed(name: str, endpoint: Endpoint | None, cache_dir: Path, context: tls.
         volumes = venue.volumes(rest.call(rebase(venue.REST_URL, base, venue.volumes_path()), context=context))
     except (rest.RestError, ValueError) as error:
         log.warning("%s: no list of instruments (%s); %s", name, error, _cache_words(cache))
-        return msgspec.json.decode(cache.read_bytes(), type=list[_Listed]) if cache.exists() else []
-    found = [_Listed(pair.symbol, pair.native, _volume(pair, volumes)) for pair in pairs if pair.trading]
+        return _cached(cache)
+    found = _one_a_symbol([_Listed(p.symbol, p.native, _volume(p, volumes)) for p in pairs if p.trading])
     cache_dir.mkdir(parents=True, exist_ok=True)
-    fresh = cache.with_suffix(".tmp")
+    fresh = cache.with_suffix(f".{os.getpid()}.tmp")  # the processes of a cluster share the folder
     fresh.write_bytes(msgspec.json.encode(found))
     fresh.replace(cache)
     return found
+
+
+def _one_a_symbol(found: list[_Listed]) -> list[_Listed]:
+    """Return the most traded pair of each symbol: two codes of a venue can mean one currency of ours."""
+    return list({pair.symbol: pair for pair in sorted(found, key=lambda p: (p.quote_volume, p.native))}.values())
+
+
+def _cached(cache: Path) -> list[_Listed]:
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=list[_Listed]) if cache.exists() else []
+    except msgspec.MsgspecError as error:
+        log.warning("%s is not readable: %s", cache, error)
+        return []
 
 
 def _volume(pair: Instrument, volumes: dict[str, float]) -> float:

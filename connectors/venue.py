@@ -159,7 +159,8 @@ class OpenCatalog(Catalog):
 class SymbolOfNative(Protocol):
     """Our symbol for a native one; None if it cannot be read."""
 
-    def __call__(self, native: str, /) -> str | None: ...
+    def __call__(self, native: str, /) -> str | None:
+        """Work it out."""
 
 
 class _Learning(dict[str, int]):

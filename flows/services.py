@@ -94,6 +94,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class Services:
@@ -108,6 +110,7 @@ class Services:
         self._settings = settings
         self._simulator: Child | None = None
         self._writer: Child | None = None
+        self._sim_lock: int | None = None
         self._finishing = threading.Event()
 
     @classmethod
@@ -153,6 +156,7 @@ class Services:
         while not self._finishing.wait(KEEP_S):
             if self._writer is not None and self._writer.has_ended:
                 log.error("the writer ended: starting another")
+                self._writer.end()
                 self._writer = Child("sinks.writer", *self._writer_options)
 
     def _start_simulator(self) -> None:
@@ -180,6 +184,8 @@ class Services:
         self._finishing.set()
         if self._simulator is not None:
             self._simulator.end()
+        if self._sim_lock is not None:
+            os.close(self._sim_lock)
         if self._writer is not None:
             self._writer.tell("drain")
             if not self._writer.hears("drained", None if complete else FINISH_S):

@@ -34,7 +34,7 @@ CANDLE: Final = np.dtype(
         ("venues", "i4"),  # how many venues traded in it
         ("wicks", "i4"),  # filtered trades, not in any other field
         ("revision", "i4"),  # 0 when it closed, +1 each time late trades amended it
-        ("as_of_ns", "i8"),  # whole second of the candle clock that made this row: its end, later if amended; 0: history
+        ("as_of_ns", "i8"),  # whole second of the candle clock that made it: its end, later if amended; 0: history
     ]
 )
 

@@ -38,6 +38,8 @@ REPLAYED: Final = 2
 """Flag: history that the venue repeats after a subscription; it predates it."""
 BACKFILL: Final = 4
 """Flag: fetched over REST to fill a gap."""
+LAGGING: Final = 8
+"""Flag, set on sequencing: unstamped, received while the venue's stamped ticks came late; it may be old itself."""
 
 TRADE_ID_BYTES: Final = 40
 """Room for a trade id as text: decimal (19 digits), object id (24 hex) or UUID (36)."""
@@ -48,7 +50,7 @@ TICK: Final = np.dtype(
         ("venue", "i1"),  # code in market.venues
         ("kind", "i1"),  # TRADE or QUOTE
         ("side", "i1"),  # the taker's: BUY, SELL or NO_SIDE
-        ("flags", "u1"),  # UNSTAMPED | REPLAYED | BACKFILL
+        ("flags", "u1"),  # UNSTAMPED | REPLAYED | BACKFILL | LAGGING
         ("price", "f8"),  # trades; NaN on quotes
         ("size", "f8"),  # trades, base currency (contracts on derivatives); NaN on quotes
         ("bid", "f8"),  # quotes; NaN on trades and where the side is absent
@@ -61,7 +63,7 @@ TICK: Final = np.dtype(
         ("event_ns", "i8"),  # the stamp on our corrected clock; 0 until sequenced
     ]
 )
-"""One tick, 120 bytes. Times are int64 UTC epoch nanoseconds, prices and sizes float64 (decimals of up to 15 digits)."""
+"""One tick, 120 bytes. Times are int64 UTC epoch nanoseconds, prices and sizes float64 (decimals up to 15 digits)."""
 
 END_OF_INPUT: Final = np.iinfo(np.int64).max
 """The watermark of a partition that has ended: it holds nobody back any more."""

@@ -15,7 +15,7 @@ import numpy as np
 from market.schema import I64
 
 KEY_GROUPS: Final = 8
-"""How many key groups there are. Every group gets every watermark, so few are cheap; fixed, since state is keyed by it."""
+"""How many key groups there are. Every group gets every watermark, so few are cheap. Fixed: state is keyed by it."""
 
 ALIASES: Final = {
     "XBT": "BTC",

@@ -19,6 +19,7 @@ WINDOW_BUCKETS: Final = 30
 STEP_NS: Final = 250_000_000
 STEP_BUCKETS: Final = 3
 """An envelope this far above the old one for this many buckets in a row is a stepped clock, not a slow link."""
+UNKNOWN_NS: Final = int(np.iinfo(np.int64).max)
 
 
 class ClockKernel:
@@ -40,25 +41,30 @@ class ClockKernel:
         """Uncertainty of the offset: how far a typical bucket's least delay lies above it."""
         return int(np.median(self._past)) - min(self._past) if self._past else 0
 
-    def correct(self, exchange_ns: I64, receive_ns: I64, stamped: Bool) -> I64:
+    def correct(self, exchange_ns: I64, receive_ns: I64, stamped: Bool, old: Bool | None = None) -> I64:
         """Return the event time of n rows, int64, never after `receive_ns`.
 
         Args:
             exchange_ns: n int64, the venue's stamps.
             receive_ns: n int64, non-decreasing.
             stamped: n bool; rows without a stamp get `receive_ns`.
+            old: n bool, rows known to be history; they teach nothing, and before the first other row their stamps are
+                taken as they are.
         """
         event_ns = receive_ns.copy()
         rows = np.flatnonzero(stamped)
         if not rows.size:
             return event_ns
         delay = receive_ns[rows] - exchange_ns[rows]
+        if old is not None:
+            delay[old[rows]] = UNKNOWN_NS
         buckets = receive_ns[rows] // BUCKET_NS
         cuts = np.flatnonzero(np.diff(buckets)) + 1
         offset = np.empty_like(delay)
         for start, stop in zip((0, *cuts), (*cuts, rows.size), strict=True):
             offset[start:stop] = self._envelope(int(buckets[start]), delay[start:stop])
-        event_ns[rows] = exchange_ns[rows] + offset
+        offset[offset == UNKNOWN_NS] = 0
+        event_ns[rows] = np.minimum(exchange_ns[rows] + offset, receive_ns[rows])
         return event_ns
 
     def _envelope(self, bucket: int, delay: I64) -> I64:
@@ -66,12 +72,13 @@ class ClockKernel:
         if bucket != self._bucket:
             self._close_bucket()
             self._bucket = bucket
-        floor = min(self._past, default=np.iinfo(np.int64).max)
+        floor = min(self._past, default=UNKNOWN_NS)
         if self._bucket_min is not None:
             floor = min(floor, self._bucket_min)
         running = np.minimum(np.minimum.accumulate(delay), floor)
         low = int(delay.min())
-        self._bucket_min = low if self._bucket_min is None else min(self._bucket_min, low)
+        if low != UNKNOWN_NS:
+            self._bucket_min = low if self._bucket_min is None else min(self._bucket_min, low)
         return running
 
     def _close_bucket(self) -> None:

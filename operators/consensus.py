@@ -24,8 +24,9 @@ FOLD_NS: Final = 1_000_000_000
 """Basis and dispersion learn once in this time."""
 FRESH_NS: Final = 3_000_000_000
 """A venue's last value takes part in the consensus for this long."""
-BAND_SCALES: Final = 5.0
-"""The band is this many dispersions: above the 4 that natural trades reach, below the 6 from which a wick counts."""
+BAND_SCALES: Final = 4.5
+"""The band is this many dispersions: above the 4 that natural trades reach, below the 6 from which a wick counts.
+Measured dispersions are some tenth too wide: the consensus they are measured from has noise of its own."""
 BAND_LEAST: Final = 0.0075
 """Never narrower than half of the smallest wick of interest (1.5 %)."""
 BAND_MOST: Final = 0.30
@@ -35,7 +36,13 @@ SIGMA_OF_MEAN_ABS: Final = 1.2533
 """Standard deviation of a normal variable over its mean absolute value, sqrt(pi / 2)."""
 WARM_FOLDS: Final = 2
 REGIME_FOLDS: Final = 5
-"""A venue that stays outside the band, alone, for this many folds in a row has a new basis."""
+"""A venue that is outside the band, alone, for this many folds in a row in which it is heard has a new basis."""
+RATE_RATE: Final = 1 / 20
+USUAL_TICKS: Final = 2.0
+"""A venue is not overdue within this many of its usual intervals: six of seven random intervals are shorter."""
+USUAL_MOST_NS: Final = 1_000_000_000
+QUIET_FOLDS: Final = 60
+"""A rate is taken over this many folds at most, so that one quiet hour is not what is usual."""
 
 _VENUES: Final = len(VENUES)
 
@@ -77,6 +84,7 @@ class Consensus:
         self._folds = np.zeros(symbols, np.int64)
         self._basis_folds = np.zeros(table, np.int64)
         self._alone = np.zeros(table, np.int64)
+        self._rate = np.zeros(table)  # ticks a second
         self._sums = np.zeros((4, *table))  # |deviation|, rows, deviation, quotes
         self._good = np.zeros((2, *table))  # deviation and rows of ticks inside the band
         self._cell: list[tuple[Rows, I64, I8]] = []
@@ -88,6 +96,12 @@ class Consensus:
     def anchor_of(self, symbol: int) -> float:
         """Return the log consensus of 0.5 to 1 s ago, NaN if there was none."""
         return float(self._anchor[symbol, 1])
+
+    def overdue_ns(self, symbol: int) -> I64:
+        """Return for each venue the age of its newest tick from which its next is overdue, 7 int64; 0 if unknown."""
+        rate = self._rate[symbol]
+        usual_ns = USUAL_TICKS * 1e9 / np.maximum(rate, 1e-3)
+        return np.where(rate > 0, np.minimum(usual_ns, USUAL_MOST_NS), 0).astype(np.int64)
 
     def level_of(self, symbols: I64) -> tuple[F64, I64]:
         """Return the consensus price of some symbols and how many venues are behind it."""
@@ -102,10 +116,10 @@ class Consensus:
         fresh = (ticks["receive_ns"][:, None] - self._receive_ns[local]) <= FRESH_NS
         own = fresh[np.arange(len(ticks)), venue]
         peers = fresh.sum(axis=1) - own
-        band = self.band(local)
-        limit = np.where(self._count[local] > 2, band, band / 2)
-        outside = (np.abs(deviation) > limit) & ~(np.abs(value - self._anchor[local, 1]) <= band)
-        known = (self._folds[local] >= WARM_FOLDS) & (self._basis_folds[local, venue] > 0)
+        folds = self._basis_folds[local, venue]
+        band = self.band(local) * np.sqrt(1 + 1 / np.maximum(folds, 1))  # a basis of few folds is itself uncertain
+        outside = (np.abs(deviation) > band) & ~(np.abs(value - self._anchor[local, 1]) <= band)
+        known = (self._folds[local] >= WARM_FOLDS) & (folds > 0)
         known &= np.isfinite(self._anchor[local, 1])
         return Comparison(
             np.exp(level + self.basis[local, venue]), deviation, np.asarray(peers), outside & known & (peers > 0)
@@ -129,10 +143,10 @@ class Consensus:
         self._move_anchor(touched, boundary_ns)
         due = touched[self._fold_cell[touched] < boundary_ns // FOLD_NS]
         if due.size:
-            self._fold(due)
+            self._fold(due, np.minimum(boundary_ns // FOLD_NS - self._fold_cell[due], QUIET_FOLDS))
             self._fold_cell[due] = boundary_ns // FOLD_NS
         self._count_in(ticks, local, verdict != WICK, deviation)
-        self._take_newest(ticks, local, value)
+        self._take_newest(ticks, local, np.where(verdict == WICK, np.nan, value))
         self._level[touched], self._count[touched] = self._median(touched, boundary_ns)
         return touched
 
@@ -174,16 +188,25 @@ class Consensus:
         self._receive_ns[place] = ticks["receive_ns"][rows]
 
     def _median(self, symbols: I64, now_ns: int) -> tuple[F64, I64]:
+        """Return the median of the fresh venues' values and their number.
+
+        Where the middle two of an even number disagree by more than the band, half of the venues have moved and half
+        have not: the consensus stays with the one nearer to where it was, until one side is the majority.
+        """
         fresh = (now_ns - self._receive_ns[symbols]) <= FRESH_NS
         values = np.sort(np.where(fresh, self._value[symbols] - self.basis[symbols], np.inf), axis=1)
         count = fresh.sum(axis=1)
         row = np.arange(symbols.size)
         low, high = values[row, np.maximum(count - 1, 0) // 2], values[row, count // 2 % _VENUES]
-        level = np.where(count % 2 == 1, low, (low + high) / 2)
+        with np.errstate(invalid="ignore"):  # inf - inf where no venue is fresh
+            apart = high - low > self.band(symbols)
+            middle = (low + high) / 2
+        nearer = np.where(self._level[symbols] < middle, low, high)
+        level = np.where(apart & np.isfinite(self._level[symbols]), nearer, middle)
         return np.where(count > 0, level, np.nan), np.asarray(count)
 
-    def _fold(self, symbols: I64) -> None:
-        """Learn basis and dispersion of some symbols from their sums since the last fold."""
+    def _fold(self, symbols: I64, seconds: I64) -> None:
+        """Learn basis, dispersion and rates of some symbols from their sums since the last fold, `seconds` ago."""
         rows = self._sums[1, symbols]
         seen = rows > 0
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -193,7 +216,8 @@ class Consensus:
         learned = seen.any(axis=1)
         self._learn_scale(symbols[learned], spread[learned])
         self._learn_basis(symbols, inside)
-        self._learn_regime(symbols, mean, seen & (self._sums[3, symbols] > 0))
+        self._learn_regime(symbols, mean, seen, self._sums[3, symbols] > 0)
+        self._learn_rate(symbols[learned], rows[learned] / seconds[learned, None])
         self._folds[symbols[learned]] += 1
         self._sums[:, symbols] = 0.0
         self._good[:, symbols] = 0.0
@@ -218,11 +242,14 @@ class Consensus:
         basis[some] -= np.nanmedian(ours[some], axis=1)[:, None]
         self.basis[symbols] = np.where(self._basis_folds[symbols] > 0, basis, 0.0)
 
-    def _learn_regime(self, symbols: I64, mean: F64, quoted: Bool) -> None:
-        band = np.asarray(self.band(symbols))[:, None]
-        limit = np.where(self._count[symbols][:, None] > 2, band, band / 2)
-        away = quoted & (np.abs(mean) > limit)
-        self._alone[symbols] = np.where(away, self._alone[symbols] + 1, 0)
+    def _learn_rate(self, symbols: I64, rate: F64) -> None:
+        pace = np.maximum(1 / (self._folds[symbols] + 1), RATE_RATE)[:, None]
+        self._rate[symbols] += pace * (rate - self._rate[symbols])
+
+    def _learn_regime(self, symbols: I64, mean: F64, seen: Bool, quoted: Bool) -> None:
+        away = np.abs(mean) > np.asarray(self.band(symbols))[:, None]
+        alone = self._alone[symbols] + (seen & away & quoted)
+        self._alone[symbols] = np.where(seen & ~away, 0, alone)
         settled = self._alone[symbols] >= REGIME_FOLDS
         if settled.any():
             self.basis[symbols] += np.where(settled, mean, 0.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -26,7 +26,7 @@ from market.schema import END_OF_INPUT, F64, I8, I64, QUOTE, TICK, TRADE, Rows, 
 from market.venues import VENUES
 from operators.book import Book
 from operators.consensus import GRID_NS, Consensus
-from operators.evidence import Evidence, Vote
+from operators.evidence import BACK_NS, HORIZON_NS, Evidence, Suspect, Vote
 from operators.sequence import Slice
 
 QUANTUM_NS: Final = 10_000_000
@@ -81,13 +81,14 @@ class Forged:
 
 @dataclass(slots=True)
 class _Pending:
-    """A wick under re-examination."""
+    """A wick under re-examination, until `due_ns` (a boundary of the grid)."""
 
     wick: Wick
     tick: Rows  # one TICK row
     symbol: int  # local index
-    price: float  # log, basis removed
-    anchor: float  # log consensus it left
+    suspect: Suspect
+    due_ns: int
+    proven: bool  # enough venues were heard after it
 
 
 @dataclass(slots=True)
@@ -166,6 +167,7 @@ class ForgeKernel:
             state.open_grid_ns = boundary
         if state.open_grid_ns is not None and state.open_grid_ns <= cut_ns:
             self._close_grid(readmitted)
+        self._let_go(cut_ns, readmitted)
         self._evidence.forget(cut_ns)
         if due.size:
             state.fresh.append((due, local, verdict))
@@ -221,9 +223,10 @@ class ForgeKernel:
         boundary_ns = self._state.open_grid_ns
         assert boundary_ns is not None
         self._state.open_grid_ns = None
+        self._let_go(boundary_ns, readmitted)
         touched = self._consensus.close_grid(boundary_ns)
         if self._state.pending:
-            readmitted += self._recheck(boundary_ns, touched)
+            self._recheck(boundary_ns, touched, readmitted)
 
     def _judge(
         self,
@@ -258,13 +261,16 @@ class ForgeKernel:
         wicks: list[Wick],
     ) -> None:
         """Let the other venues vote on one suspect."""
-        venue = int(tick["venue"][0])
         event_ns = int(tick["event_ns"][0])
+        if event_ns - BACK_NS < quantum_ns - HORIZON_NS:  # so late that what the others did then is forgotten
+            verdict[row] = UNVERIFIED
+            return
+        venue = int(tick["venue"][0])
         basis = self._consensus.basis[symbol]
         price = float(np.log(tick["price"][0])) - float(basis[venue])
-        anchor = self._consensus.anchor_of(symbol)
         code = int(self._symbols[symbol])
-        vote = self._evidence.vote(code, venue, price, event_ns, quantum_ns + self._window_ns, basis, anchor)
+        suspect = Suspect(code, venue, price, event_ns, self._consensus.anchor_of(symbol))
+        vote = self._vote(suspect, symbol, quantum_ns, self._consensus.overdue_ns(symbol))
         verdict[row] = self._rule(vote)
         if not np.isnan(vote.reference):
             reference[row] = float(np.exp(vote.reference + basis[venue]))
@@ -273,14 +279,30 @@ class ForgeKernel:
             return
         wick = self._wick(tick, symbol, vote, price)
         wicks.append(wick)
-        self._state.pending.append(_Pending(wick, tick.copy(), symbol, price, anchor))
+        due_ns = -(-(quantum_ns + LATE_NS) // GRID_NS) * GRID_NS
+        proven = vote.against >= self._policy.min_witnesses
+        self._state.pending.append(_Pending(wick, tick.copy(), symbol, suspect, due_ns, proven))
         del self._state.pending[:-PENDING_WICKS]
+
+    def _vote(self, suspect: Suspect, symbol: int, released_ns: int, overdue_ns: I64 | None) -> Vote:
+        cutoff_ns = min(released_ns, END_OF_INPUT - self._window_ns) + self._window_ns
+        return self._evidence.vote(
+            suspect,
+            released_ns,
+            cutoff_ns,
+            self._consensus.basis[symbol],
+            float(self._consensus.scale[symbol]),
+            overdue_ns,
+        )
 
     def _rule(self, vote: Vote) -> int:
         """One venue alone, or a minority with it, against live venues that did not follow."""
-        if vote.against >= self._policy.min_witnesses and (vote.support == 0 or vote.against > vote.support + 1):
+        least = self._policy.min_witnesses
+        if vote.against >= least and (vote.support == 0 or vote.against > vote.support + 1):
             return WICK
-        return CONFIRMED if vote.support else UNVERIFIED
+        if vote.support:
+            return CONFIRMED
+        return WICK if vote.against + vote.presumed >= least else UNVERIFIED
 
     def _wick(self, tick: Rows, symbol: int, vote: Vote, price: float) -> Wick:
         venue = int(tick["venue"][0])
@@ -298,34 +320,37 @@ class ForgeKernel:
             deviation_bps=(price - vote.reference) * 1e4,
             dispersion_bps=float(self._consensus.scale[symbol]) * 1e4,
             basis_bps=basis * 1e4,
-            witnesses=vote.against,
+            witnesses=vote.against + vote.presumed,
             evidence=vote.describe(price),
         )
 
-    def _recheck(self, boundary_ns: int, touched: I64) -> list[_Pending]:
-        """Vote again on pending wicks of symbols that were heard; return the ones the others confirmed."""
-        back: list[_Pending] = []
+    def _recheck(self, boundary_ns: int, touched: I64, readmitted: list[_Pending]) -> None:
+        """Vote again on pending wicks of symbols that were heard; re-admit the ones the others confirmed."""
         keep: list[_Pending] = []
         for pending in self._state.pending:
-            wick = pending.wick
-            if boundary_ns >= wick.receive_ns + LATE_NS:
-                continue
-            cutoff_ns = boundary_ns + self._window_ns
-            if pending.symbol in touched and self._confirmed_late(pending, cutoff_ns):
-                wick.readmitted_ns = cutoff_ns
-                back.append(pending)
+            if pending.symbol in touched and self._rule_again(pending, boundary_ns) == CONFIRMED:
+                readmitted.append(self._back(pending, boundary_ns))
             else:
                 keep.append(pending)
         self._state.pending = keep
-        return back
 
-    def _confirmed_late(self, pending: _Pending, cutoff_ns: int) -> bool:
-        wick = pending.wick
-        basis = self._consensus.basis[pending.symbol]
-        vote = self._evidence.vote(
-            wick.symbol, wick.venue, pending.price, wick.event_ns, cutoff_ns, basis, pending.anchor
-        )
-        return self._rule(vote) == CONFIRMED
+    def _let_go(self, now_ns: int, readmitted: list[_Pending]) -> None:
+        """End the late horizon of wicks: what was only presumed must have been heard by now, else it is re-admitted."""
+        pending = self._state.pending
+        if not pending or pending[0].due_ns > now_ns:
+            return
+        self._state.pending = [one for one in pending if one.due_ns > now_ns]
+        readmitted += [
+            self._back(one, one.due_ns)
+            for one in pending
+            if one.due_ns <= now_ns and not one.proven and self._rule_again(one, one.due_ns) != WICK
+        ]
+
+    def _rule_again(self, pending: _Pending, boundary_ns: int) -> int:
+        return self._rule(self._vote(pending.suspect, pending.symbol, boundary_ns, None))
+
+    def _back(self, pending: _Pending, boundary_ns: int) -> _Pending:
+        return replace(pending, wick=replace(pending.wick, readmitted_ns=boundary_ns + self._window_ns))
 
     def _newest(self, cut_ns: int) -> Rows:
         """Return the newest state of the symbols touched since the last time, HOT_NS ago or more; else nothing."""

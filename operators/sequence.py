@@ -13,16 +13,32 @@ from typing import Final
 import numpy as np
 
 from market.records import VenueStatus
-from market.schema import END_OF_INPUT, I64, TRADE, UNSTAMPED, Rows, TickBatch, VenueCounters
+from market.schema import (
+    BACKFILL,
+    END_OF_INPUT,
+    I64,
+    LAGGING,
+    REPLAYED,
+    TRADE,
+    UNSTAMPED,
+    Rows,
+    TickBatch,
+    VenueCounters,
+)
 from market.symbols import KEY_GROUPS
 from operators.clock import ClockKernel
 
 REMEMBERED_IDS: Final = 32_768
 """A duplicate is recognised among at least this many trades of its venue before it, and at most twice as many."""
 STATUS_NS: Final = 1_000_000_000
+LAGGING_NS: Final = 100_000_000
+"""A stamped tick that is later than this shows a link that is catching up: unstamped ones beside it may be old."""
+LAGGING_FOR_NS: Final = 1_000_000_000
+"""So long does a late tick speak for the unstamped ones after it."""
 LAG_SAMPLE: Final = 4_096
 """Rows kept for the median lag of a status interval."""
 
+_LONG_AGO: Final = np.iinfo(np.int64).min // 2
 _MIX: Final = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F], np.uint64
 )
@@ -59,6 +75,7 @@ class SequenceKernel:
         self._young: set[int] = set()
         self._old: set[int] = set()
         self._duplicates = 0
+        self._late_ns: int | None = None  # when the newest stamped tick came, if it came late
         self._lags: list[I64] = []
         self._lag_rows = 0
         self._lag_ns = 0
@@ -73,12 +90,26 @@ class SequenceKernel:
         if ticks.size:
             ticks = self._drop_duplicates(ticks)
             stamped = (ticks["flags"] & UNSTAMPED) == 0
-            ticks["event_ns"] = self._clock.correct(ticks["exchange_ns"], ticks["receive_ns"], stamped)
+            old = (ticks["flags"] & (REPLAYED | BACKFILL)) != 0
+            ticks["event_ns"] = self._clock.correct(ticks["exchange_ns"], ticks["receive_ns"], stamped, old)
+            self._flag_lagging(ticks, np.flatnonzero(stamped & ~old), np.flatnonzero(~stamped))
             if self._lag_rows < LAG_SAMPLE:
                 lag = (ticks["receive_ns"] - ticks["event_ns"])[stamped]
                 self._lags.append(lag)
                 self._lag_rows += lag.size
         return Sequenced(self._split(ticks, batch.watermark_ns), self._status(batch.watermark_ns))
+
+    def _flag_lagging(self, ticks: Rows, current: I64, unstamped: I64) -> None:
+        """Flag unstamped rows whose last stamped row before them came late, not long ago."""
+        receive_ns = ticks["receive_ns"]
+        lag_ns = receive_ns[current] - ticks["event_ns"][current]
+        if unstamped.size and (self._late_ns is not None or (lag_ns > LAGGING_NS).any()):
+            late_ns = np.where(lag_ns > LAGGING_NS, receive_ns[current], _LONG_AGO)
+            late_ns = np.concatenate(([_LONG_AGO if self._late_ns is None else self._late_ns], late_ns))
+            since_ns = receive_ns[unstamped] - late_ns[np.searchsorted(current, unstamped)]
+            ticks["flags"][unstamped[since_ns <= LAGGING_FOR_NS]] |= LAGGING
+        if current.size:
+            self._late_ns = int(receive_ns[current[-1]]) if lag_ns[-1] > LAGGING_NS else None
 
     def _drop_duplicates(self, ticks: Rows) -> Rows:
         trades = np.flatnonzero((ticks["kind"] == TRADE) & (ticks["trade_id"] != b""))
@@ -86,23 +117,23 @@ class SequenceKernel:
             return ticks
         ids = trade_keys(ticks.take(trades)).tolist()
         fresh = set(ids)
-        if len(fresh) == len(ids) and self._young.isdisjoint(fresh) and self._old.isdisjoint(fresh):
-            self._remember(fresh)
+        known = not (self._young.isdisjoint(fresh) and self._old.isdisjoint(fresh))
+        if len(fresh) == len(ids) and not known and len(self._young) + len(ids) < REMEMBERED_IDS:
+            self._young |= fresh
             return ticks
         keep = np.ones(ticks.size, bool)
-        seen: set[int] = set()
-        for row, key in zip(trades.tolist(), ids, strict=True):
-            if key in seen or key in self._young or key in self._old:
-                keep[row] = False
-            seen.add(key)
+        keep[[row for row, key in zip(trades.tolist(), ids, strict=True) if not self._remember(key)]] = False
         self._duplicates += int(ticks.size - keep.sum())
-        self._remember(seen - self._old - self._young)
         return ticks.take(np.flatnonzero(keep))
 
-    def _remember(self, fresh: set[int]) -> None:
-        self._young |= fresh
-        if len(self._young) >= REMEMBERED_IDS:
+    def _remember(self, key: int) -> bool:
+        """Remember an id; return whether it is new. A generation ends with a certain id, not with a batch."""
+        if key in self._young or key in self._old:
+            return False
+        self._young.add(key)
+        if len(self._young) == REMEMBERED_IDS:
             self._old, self._young = self._young, set()
+        return True
 
     def _split(self, ticks: Rows, watermark_ns: int) -> list[Slice]:
         if not ticks.size:
@@ -142,13 +173,13 @@ class SequenceKernel:
         )
 
     def snapshot(self) -> bytes:
-        """Return the state that results depend on: the clock and the remembered ids."""
+        """Return the state that results depend on: the clock, the remembered ids, whether the link is late."""
         ids = [np.fromiter(seen, np.int64, len(seen)) for seen in (self._young, self._old)]
-        return pickle.dumps((self._clock.snapshot(), *(i.tobytes() for i in ids), self._duplicates))
+        return pickle.dumps((self._clock.snapshot(), *(i.tobytes() for i in ids), self._duplicates, self._late_ns))
 
     def restore(self, state: bytes) -> None:
         """Take over what `snapshot` returned."""
-        clock, young, old, self._duplicates = pickle.loads(state)
+        clock, young, old, self._duplicates, self._late_ns = pickle.loads(state)
         self._clock = ClockKernel.restore(clock)
         self._young = set(np.frombuffer(young, np.int64).tolist())
         self._old = set(np.frombuffer(old, np.int64).tolist())

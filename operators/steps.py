@@ -226,7 +226,7 @@ class _Candles(KernelLogic[CandleKernel, GroupForged, Closed]):
 
     def feed(self, kernel: CandleKernel, values: list[GroupForged]) -> Iterable[Closed]:
         for value in values:
-            candles = kernel.add(*_trades(value.forged), value.forged.watermark_ns)
+            candles = kernel.add(*released_trades(value.forged), value.forged.watermark_ns)
             if candles.size or kernel.clock_ns > self._clock_ns:
                 self._clock_ns = kernel.clock_ns
                 yield Closed(self._group, candles, kernel.clock_ns)
@@ -235,7 +235,7 @@ class _Candles(KernelLogic[CandleKernel, GroupForged, Closed]):
         return value.forged.watermark_ns == END_OF_INPUT
 
 
-def _trades(forged: Forged) -> tuple[Rows, Any, Any, Any]:
+def released_trades(forged: Forged) -> tuple[Rows, Any, Any, Any]:
     """Return trades, verdicts, which are re-admitted wicks, and release times, in release order."""
     out = forged.released
     trade = np.flatnonzero(out.ticks["kind"] == TRADE)

@@ -159,6 +159,7 @@ async def serve(options: Options) -> None:
                 for client in tuple(port.clients):
                     client.close(1001, "going away")
             await asyncio.sleep(0)
+            _write_atomically(options.data_dir / "stats.json", json.dumps(simulator.stats()) + "\n")
 
 
 async def _follow_parent(stop: asyncio.Event) -> None:

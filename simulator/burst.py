@@ -194,6 +194,7 @@ def render(
     """Format rows with markers for some topics, in sending order: at most `most` of (frame, symbol, is-a-trade)."""
     routes = venue.empty_routes()
     taken: list[str] = []
+    sent_ns = _MARK_NS - venue.skew_ns  # venues add their skew to sending times
     for channel, symbol in topics:
         routes[channel][symbol].append(taken.append)
     frames: list[tuple[str, int, bool]] = []
@@ -203,16 +204,10 @@ def render(
             single += [(row[0], row[2], trade, list(row)) for row in zip(*columns_of(block), strict=True)]
         for _, symbol, trade, row in sorted(single, key=lambda item: item[0]):
             if trade:
-                row[0], row[1], row[6], row[7], row[8] = (
-                    _MARK_NS,
-                    _MARK_NS,
-                    int("9" * venue.id_digits),
-                    1,
-                    _MARK_SEQUENCE,
-                )
+                row[0:2], row[6:9] = [sent_ns, _MARK_NS], [int("9" * venue.id_digits), 1, _MARK_SEQUENCE]
                 venue.trades(Trades(*([value] for value in row)), routes)
             else:
-                row[0], row[1], row[7] = _MARK_NS, _MARK_NS, _MARK_SEQUENCE
+                row[0:2], row[7] = [sent_ns, _MARK_NS], _MARK_SEQUENCE
                 venue.quotes(Quotes(*([value] for value in row)), routes)
             frames += [(text, symbol, trade) for text in taken]
             taken.clear()

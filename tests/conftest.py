@@ -18,6 +18,8 @@ import redis
 from sinks.embedded import release_stores, start_postgres, start_redis
 from sinks.migrate import upgrade
 
+pytest_plugins = ["tests.fix_simulator"]
+
 EXTERNAL_REDIS = os.environ.pop("MIE_TEST_REDIS_URL", None)
 EXTERNAL_DATABASE = os.environ.pop("MIE_TEST_DATABASE_URL", None)
 TIMESCALE = os.environ.pop("MIE_TEST_TIMESCALE_URL", None)

@@ -1,6 +1,6 @@
 """Binance spot: public trades and best bid and offer.
 
-Source: https://github.com/binance/binance-spot-api-docs (web-socket-streams.md, rest-api.md), read 2026-10.
+Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md; frames in tests/captures/binance.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bitget v2: public trades and best bid and offer.
 
-Source: https://www.bitget.com/api-doc/spot/websocket/public/Trades-Channel and /Depth-Channel, read 2026-10.
+Source: Bitget docs, v2 Trading Channel and Depth Channel; frames in tests/captures/bitget.
 """
 
 from __future__ import annotations

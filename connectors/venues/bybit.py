@@ -1,6 +1,6 @@
 """Bybit v5 spot: public trades and best bid and offer.
 
-Source: https://bybit-exchange.github.io/docs/v5/websocket/public/trade and /orderbook, read 2026-10.
+Source: bybit-exchange/docs, docs/v5/websocket/public and docs/v5/market; frames in tests/captures/bybit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gate spot, WebSocket v4: public trades and best bid and offer.
 
-Source: https://www.gate.com/docs/developers/apiv4/ws/en/, read 2026-10.
+Source: Gate docs, Spot WebSocket v4 `spot.trades` and `spot.book_ticker`; frames in tests/captures/gateio.
 """
 
 from __future__ import annotations

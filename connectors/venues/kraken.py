@@ -1,6 +1,6 @@
 """Kraken spot, WebSocket v2: public trades and best bid and offer.
 
-Source: https://docs.kraken.com/api/docs/websocket-v2/trade and /ticker, read 2026-10.
+Source: docs.kraken.com, spot WebSocket v2 `trade` and `ticker`; frames in tests/captures/kraken.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """KuCoin spot, token handshake: public trades and best bid and offer.
 
-Source: https://www.kucoin.com/docs-new/websocket-api/base-info/introduction and /3470072w0 (level1), read 2026-10.
+Source: KuCoin docs, classic spot WebSocket and its introduction; frames in tests/captures/kucoin.
 """
 
 from __future__ import annotations

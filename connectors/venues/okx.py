@@ -1,6 +1,6 @@
 """OKX v5: public trades and best bid and offer.
 
-Source: https://www.okx.com/docs-v5/en/#public-data-websocket-public-channels, read 2026-10.
+Source: OKX API v5 documentation, public channels `trades` and `bbo-tbt`; frames in tests/captures/okx.
 """
 
 from __future__ import annotations

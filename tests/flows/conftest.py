@@ -50,3 +50,10 @@ def settings_of(monkeypatch, tmp_path):
         return Settings.from_env()
 
     return read
+
+
+@pytest.fixture
+def data_dir():
+    """A data directory of a run. Not pytest's own folder: that is private, and PostgreSQL runs as another user there."""
+    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
+        yield Path(folder, "mie")

@@ -2,14 +2,16 @@
 
 import csv
 import signal
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import polars as pl
 import psutil
 import pytest
 
 from tests.flows.markets import recording
-from tests.flows.whole import RUN_S, family, rows, run, running, stores, until
+from tests.flows.whole import RUN_S, family, names_of, rows, run, running, stores, until
 
 CANDLES = "SELECT * FROM candles ORDER BY symbol, interval, open_time"
 WICKS = "SELECT * FROM wicks ORDER BY event_time, symbol, venue, trade_id"
@@ -27,21 +29,23 @@ def market(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_worker(market, tmp_path_factory):
+def one_worker(market):
     """Data directory of a replay of that recording on one worker."""
-    data_dir = tmp_path_factory.mktemp("one") / "mie"
-    done = run(data_dir, "-w", "1", feed=f"replay:{market[0]}", intervals="1s,1m", archive_dir=data_dir / "archive")
-    assert done.returncode == 0, done.stderr
-    return data_dir
+    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
+        data_dir = Path(folder, "mie")
+        archive_dir = data_dir / "archive"
+        done = run(data_dir, "-w", "1", feed=f"replay:{market[0]}", intervals="1s,1m", archive_dir=archive_dir)
+        assert done.returncode == 0, done.stderr
+        yield data_dir
 
 
-def test_two_workers_write_the_rows_of_one(market, one_worker, tmp_path):
-    done = run(tmp_path / "mie", "-w", "2", feed=f"replay:{market[0]}", intervals="1s,1m")
+def test_two_workers_write_the_rows_of_one(market, one_worker, data_dir):
+    done = run(data_dir, "-w", "2", feed=f"replay:{market[0]}", intervals="1s,1m")
     assert done.returncode == 0, done.stderr
     queries = (CANDLES, WICKS, STUDIES, CORRELATIONS)
     expected = rows(one_worker, *queries)
     assert all(expected[:3])
-    assert rows(tmp_path / "mie", *queries) == expected
+    assert rows(data_dir, *queries) == expected
 
 
 def test_wicks_are_in_wicks_and_not_in_candles(market, one_worker):
@@ -101,18 +105,21 @@ def test_the_hot_store_shows_the_newest_state(market, one_worker):
     assert int(ticker["venues"]) == 5
 
 
-def test_a_folder_of_raw_frames_replays(tmp_path):
+def test_a_folder_of_raw_frames_replays(data_dir, tmp_path):
     folder = tmp_path / "session" / "okx"
     folder.mkdir(parents=True)
-    frame = '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"%d","px":"8%d.5","sz":"1","side":"buy","ts":"%d"}]}'
+    frame = (
+        '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"%d",'
+        '"px":"8%d.5","sz":"1","side":"buy","ts":"%d"}]}'
+    )
     lines = [frame % (7, 1, 1788416136399), frame % (8, 2, 1788416137399), '{"arg":{"channel":"trades', "garbage"]
     (folder / "frames.jsonl").write_text("\n".join(lines))
-    done = run(tmp_path / "mie", feed=f"replay:{folder.parent}", intervals="1s,1m")
+    done = run(data_dir, feed=f"replay:{folder.parent}", intervals="1s,1m")
     assert done.returncode == 0, done.stderr
     assert "okx: 2 frames rejected: malformed" in done.stderr
-    found = rows(tmp_path / "mie", "SELECT symbol, sum(trades) FROM candles WHERE interval = '1m' GROUP BY 1")
+    found = rows(data_dir, "SELECT symbol, sum(trades) FROM candles WHERE interval = '1m' GROUP BY 1")
     assert found == [[("BTC-USDT", 2)]]
-    with stores(tmp_path / "mie") as (hot, _):
+    with stores(data_dir) as (hot, _):
         assert hot.hget("venue:okx", "rejects") == "2"
 
 
@@ -123,8 +130,7 @@ def read_ledger(data_dir):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains(tmp_path, number):
-    data_dir = tmp_path / "mie"
+def test_a_signal_drains(data_dir, tmp_path, number):
     archive_dir = tmp_path / "archive"
     settings = {"sim_rate": 4000, "sim_ledger": 1, "intervals": "1s,1m", "archive_dir": archive_dir}
     with running(data_dir, feed="sim", **settings) as flow:
@@ -148,12 +154,11 @@ def test_a_signal_drains(tmp_path, number):
     assert stored == Counter(archive["symbol"].to_list())
 
 
-def test_kill_leaves_no_orphan(tmp_path):
-    data_dir = tmp_path / "mie"
+def test_kill_leaves_no_orphan(data_dir):
     with running(data_dir, "-w", "2", feed="sim") as flow:
-        until(lambda: len([p for p in family(flow.pid) if "connectors.collector" in " ".join(p.cmdline())]) == 2)
+        until(lambda: names_of(family(flow.pid)).count("connectors.collector") == 2)
         processes = family(flow.pid)
-        names = " ".join(" ".join(process.cmdline()) for process in processes)
+        names = names_of(processes)
         assert all(part in names for part in ("collector", "sinks.writer", "simulator", "redis-server"))
         postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
         processes.append(psutil.Process(postmaster))
@@ -175,8 +180,8 @@ def test_kill_leaves_no_orphan(tmp_path):
         ({"feed": "sim", "database_url": "postgresql://me:secret@127.0.0.1:1/mie"}, 1, "MIE_DATABASE_URL"),
     ],
 )
-def test_what_cannot_start_says_so_in_one_line(tmp_path, settings, code, words):
-    done = run(tmp_path / "mie", **settings)
+def test_what_cannot_start_says_so_in_one_line(data_dir, settings, code, words):
+    done = run(data_dir, **settings)
     assert done.returncode == code
     said = [line for line in done.stderr.splitlines() if line.startswith("mie: ")]
     assert len(said) == 1

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -74,6 +74,15 @@ def family(pid):
     """All processes of a run: the flow and its descendants."""
     flow = psutil.Process(pid)
     return [flow, *flow.children(recursive=True)]
+
+
+def names_of(processes):
+    """Command lines of processes that still run, as one text."""
+    names = []
+    for process in processes:
+        with suppress(psutil.Error):
+            names.append(" ".join(process.cmdline()))
+    return "\n".join(names)
 
 
 @contextmanager

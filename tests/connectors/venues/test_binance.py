@@ -64,6 +64,8 @@ def test_an_absent_side_of_a_quote_is_null():
     assert wire.one(binance, QUOTE | {"b": "0", "a": "0"}) == ([], ["empty quote"])
     assert wire.one(binance, QUOTE | {"b": "-1"}) == ([], ["bad price"])
     assert wire.one(binance, QUOTE | {"B": "inf"}) == ([], ["bad size"])
+    assert wire.one(binance, QUOTE | {"a": "9" * 400}) == ([], ["bad price"])
+    assert wire.one(binance, QUOTE | {"a": 10**400, "A": None}) == ([], ["bad price"])
 
 
 def test_names_may_be_non_ascii():

@@ -46,7 +46,9 @@ def test_alias_of_a_currency():
     assert kucoin.symbol_of_native("BCHSV-USDT") == "BSV-USDT"
 
 
-@pytest.mark.parametrize("topic", ["/contractMarket/execution:XBTUSDTM", "/market/snapshot:BTC-USDT", "/market/match"])
+@pytest.mark.parametrize(
+    "topic", ["/contractMarket/execution:XBTUSDTM", "/market/snapshot:BTC-USDT", "/market/matches:A-B"]
+)
 def test_other_topics(topic):
     assert wire.one(kucoin, frame(topic, MATCH)) == ([], ["unknown channel"])
 

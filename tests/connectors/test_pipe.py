@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.pipe import (
+    BatchReader,
+    CollectorConfig,
+    Endpoint,
+    Serve,
+    Stop,
+    decode_command,
+    decode_config,
+    encode_batch,
+    encode_line,
+)
+from market.schema import END_OF_INPUT, TICK, TickBatch, VenueCounters
+from tests.connectors.ticks import batches_of
+
+
+@st.composite
+def batches(draw):
+    rows = draw(st.integers(0, 5))
+    raw = draw(st.binary(min_size=rows * TICK.itemsize, max_size=rows * TICK.itemsize))
+    counters = st.builds(
+        VenueCounters, messages=st.integers(0, 2**62), state=st.sampled_from(["live", "down"]), last_reject=st.text()
+    )
+    watermark_ns = draw(st.integers(-(2**63), END_OF_INPUT))
+    return TickBatch(draw(st.integers(0, 6)), np.frombuffer(raw, TICK), watermark_ns, draw(st.none() | counters))
+
+
+def same(one, other):
+    return (
+        (one.venue, one.watermark_ns, one.status) == (other.venue, other.watermark_ns, other.status)
+        and one.ticks.dtype == other.ticks.dtype
+        and one.ticks.tobytes() == other.ticks.tobytes()
+    )
+
+
+@given(st.lists(batches(), max_size=6), st.lists(st.integers(0, 2_000), max_size=12))
+def test_any_cut_of_the_stream_gives_the_same_batches(sent, cuts):
+    stream = b"".join(encode_batch(batch) for batch in sent)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    reader = BatchReader()
+    read = [batch for start, end in zip(edges, edges[1:], strict=False) for batch in reader.feed(stream[start:end])]
+    assert len(read) == len(sent)
+    assert all(same(one, other) for one, other in zip(read, sent, strict=True))
+
+
+def test_byte_by_byte():
+    sent = batches_of(3, seed=2)
+    reader = BatchReader()
+    read = [b for byte in b"".join(map(encode_batch, sent)) for b in reader.feed(bytes([byte]))]
+    assert all(same(one, other) for one, other in zip(read, sent, strict=True))
+
+
+def test_ticks_are_the_reader_s_own():
+    """Sequencing changes them in place."""
+    (sent,) = batches_of(1, seed=3)
+    first, second = BatchReader().feed(encode_batch(sent) * 2)
+    first.ticks["event_ns"] = 7
+    assert not (second.ticks["event_ns"] == 7).any()
+    assert not (sent.ticks["event_ns"] == 7).any()
+
+
+def test_the_counters_read_are_the_reader_s_own():
+    counters = VenueCounters(messages=1)
+    (read,) = BatchReader().feed(encode_batch(TickBatch(0, np.zeros(0, TICK), 1, counters)))
+    counters.messages = 2
+    assert read.status.messages == 1
+
+
+def test_lines_round_trip():
+    config = CollectorConfig(
+        symbols=["BTC-USDT"],
+        natives={"okx": {"BTC-USDT": "BTC-USDT"}},
+        endpoints={"okx": Endpoint("ws://127.0.0.1:1", "http://127.0.0.1:2")},
+        seed=4,
+        ca_file="a\nb",
+    )
+    line = encode_line(config)
+    assert b"\n" not in line
+    assert decode_config(line) == config
+    for command in (Serve("okx"), Stop()):
+        assert decode_command(encode_line(command)) == command
+    with pytest.raises(ValueError, match="Invalid value"):
+        decode_command(b'{"type":"restart"}')
