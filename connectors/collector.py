@@ -245,6 +245,7 @@ class Collector(asyncio.Protocol):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
         if self._failure is not None:
+            self._transport.abort()
             raise self._failure
         if not self._transport.is_closing():
             self._finish()

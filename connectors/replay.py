@@ -132,7 +132,7 @@ class Recording:
 
     def _next_chunk(self) -> bool:
         while self._read < self._rows:
-            table = pl.scan_parquet(self._path).select(COLUMNS).slice(self._read, CHUNK_ROWS).collect()
+            table = pl.scan_parquet(self._path).select(list(COLUMNS)).slice(self._read, CHUNK_ROWS).collect()
             self._read += len(table)
             ticks, rejects = frame_to_ticks(table, self._table.codes)
             for reason in rejects.keys() - self.rejects.keys():

@@ -159,15 +159,21 @@ class ForgeKernel:
         wicks: list[Wick] = []
         readmitted: list[_Pending] = []
         state = self._state
+
+        def admit(back: list[_Pending]) -> None:
+            readmitted.extend(back)
+            wicks.extend(pending.wick for pending in back)
+
         for part, boundary in _grid_cells(quantum):
             if state.open_grid_ns not in (None, boundary):
-                self._close_grid(readmitted)
+                admit(self._close_grid())
+            admit(self._let_go(boundary - GRID_NS))
             self._judge(due[part], local[part], quantum[part], verdict[part], reference[part], deviation[part], wicks)
             self._consensus.observe(due[part], local[part], verdict[part])
             state.open_grid_ns = boundary
         if state.open_grid_ns is not None and state.open_grid_ns <= cut_ns:
-            self._close_grid(readmitted)
-        self._let_go(cut_ns, readmitted)
+            admit(self._close_grid())
+        admit(self._let_go(cut_ns))
         self._evidence.forget(cut_ns)
         if due.size:
             state.fresh.append((due, local, verdict))
@@ -175,7 +181,6 @@ class ForgeKernel:
         if not (due.size or readmitted or hot.size) and cut_ns < state.told_ns + GRID_NS:
             return None
         state.told_ns = cut_ns
-        wicks += [pending.wick for pending in readmitted]
         back = join([p.tick for p in readmitted]) if readmitted else _NO_TICKS
         moments = np.array([p.wick.readmitted_ns for p in readmitted], np.int64)
         released = ForgedTicks(due, quantum + self._window_ns, verdict, reference, deviation)
@@ -219,14 +224,14 @@ class ForgeKernel:
         order = release_order(rows, quantum)
         return rows.take(order), quantum[order]
 
-    def _close_grid(self, readmitted: list[_Pending]) -> None:
+    def _close_grid(self) -> list[_Pending]:
+        """Close the open cell; return the wicks that are re-admitted with it."""
         boundary_ns = self._state.open_grid_ns
         assert boundary_ns is not None
         self._state.open_grid_ns = None
-        self._let_go(boundary_ns, readmitted)
+        back = self._let_go(boundary_ns)
         touched = self._consensus.close_grid(boundary_ns)
-        if self._state.pending:
-            self._recheck(boundary_ns, touched, readmitted)
+        return back + self._recheck(boundary_ns, touched) if self._state.pending else back
 
     def _judge(
         self,
@@ -324,23 +329,26 @@ class ForgeKernel:
             evidence=vote.describe(price),
         )
 
-    def _recheck(self, boundary_ns: int, touched: I64, readmitted: list[_Pending]) -> None:
-        """Vote again on pending wicks of symbols that were heard; re-admit the ones the others confirmed."""
-        keep: list[_Pending] = []
-        for pending in self._state.pending:
-            if pending.symbol in touched and self._rule_again(pending, boundary_ns) == CONFIRMED:
-                readmitted.append(self._back(pending, boundary_ns))
-            else:
-                keep.append(pending)
-        self._state.pending = keep
+    def _recheck(self, boundary_ns: int, touched: I64) -> list[_Pending]:
+        """Vote again on pending wicks of symbols that were heard; take out the ones the others confirmed."""
+        heard = set(touched.tolist())
+        back = [
+            pending
+            for pending in self._state.pending
+            if pending.symbol in heard and self._rule_again(pending, boundary_ns) == CONFIRMED
+        ]
+        if back:
+            gone = {id(pending) for pending in back}
+            self._state.pending = [pending for pending in self._state.pending if id(pending) not in gone]
+        return [self._back(pending, boundary_ns) for pending in back]
 
-    def _let_go(self, now_ns: int, readmitted: list[_Pending]) -> None:
+    def _let_go(self, now_ns: int) -> list[_Pending]:
         """End the late horizon of wicks: what was only presumed must have been heard by now, else it is re-admitted."""
         pending = self._state.pending
         if not pending or pending[0].due_ns > now_ns:
-            return
+            return []
         self._state.pending = [one for one in pending if one.due_ns > now_ns]
-        readmitted += [
+        return [
             self._back(one, one.due_ns)
             for one in pending
             if one.due_ns <= now_ns and not one.proven and self._rule_again(one, one.due_ns) != WICK

@@ -54,6 +54,6 @@ def settings_of(monkeypatch, tmp_path):
 
 @pytest.fixture
 def data_dir():
-    """A data directory of a run. Not pytest's own folder: that is private, and PostgreSQL runs as another user there."""
+    """A data directory of a run. Not pytest's own folder: that is private, and PostgreSQL may run as another user."""
     with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
         yield Path(folder, "mie")

@@ -1,4 +1,6 @@
-"""The forge: verdicts are a function of the input alone, and right in each of the situations that docs/forge.md names."""
+"""The forge: verdicts are a function of the input alone, and right in each situation that docs/forge.md names."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.records import WICK
-from market.schema import END_OF_INPUT, TICK, TRADE
+from market.schema import END_OF_INPUT, LAGGING, TICK, TRADE
 from market.venues import VENUES
 from operators.forge import LATE_NS, QUANTUM_NS, ForgeKernel, ForgePolicy, release_order
 from operators.sequence import Slice
@@ -56,7 +58,8 @@ def crash(**more):
 
 def lively():
     """Return a short market with everything in it: two symbols, a spike, a crash, a late follower."""
-    other = Market(symbol=1, seed=5, seconds=7, rate=15, path=ramp(3500, 200, -0.06), behind_ms={1: 100, 2: 400})
+    behind = dict.fromkeys((1, 2, 3, 4, 5), 320)
+    other = Market(symbol=1, seed=5, seconds=7, rate=20, path=ramp(3500, 20, -0.06), behind_ms=behind)
     rows = Market(seconds=7, rate=15, venues=(0, 1, 2, 4)).rows()
     more = trades(1, [6500.0, 6510.0], 0.03, delay_ms=2, first_id=50)
     return by_receipt(with_spike(rows, at_ms=SPIKE_MS - 1500), other.rows(), more)
@@ -94,7 +97,7 @@ def shuffled(rows, draw):
         mine = part_of(rows, venue)
         cuts = sorted(draw(st.sets(st.integers(0, mine.size), max_size=8)))
         bounds = [0, *cuts, mine.size]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             part = mine[start:stop]
             # All received up to the mark is in: at most just before the venue's next row.
             mark = int(mine["receive_ns"][stop]) - 1 if stop < mine.size else END_OF_INPUT
@@ -267,11 +270,11 @@ def test_two_of_six_venues_that_wick_together_are_wicks():
 @pytest.mark.parametrize("length_ms", [200, 3000])
 def test_of_two_venues_the_innocent_one_is_not_flagged(follow, length_ms):
     at_ms = 5000 + np.linspace(0, length_ms, 12)
-    rows = with_spike(Market(venues=(2, 3)).rows(), at_ms=at_ms, size=0.05, follow=follow)
+    rows = with_spike(Market(venues=(2, 3), seconds=10).rows(), at_ms=at_ms, size=0.05, follow=follow)
     out = judge(rows)
     assert {venue for venue, _ in out.flagged()} == {2}
     assert len(out.final()) == 12
-    assert set(out.between(4000, 8000, venue=3)) <= {"confirmed", "unverified"}
+    assert set(out.between(4000, 10_000, venue=3)) <= {"confirmed", "unverified"}
 
 
 def test_a_policy_of_two_witnesses_asks_for_two():
@@ -421,8 +424,6 @@ def test_a_halted_venue_that_resumes_at_the_new_price_is_confirmed():
 
 
 def test_old_quotes_without_a_stamp_do_not_count_when_the_link_is_known_to_lag():
-    from market.schema import LAGGING
-
     rows = crash(venues=(0, 1), seconds=8).rows()
     theirs = rows["venue"] == 1
     old = unstamped(quotes(1, np.arange(5000, 5300, 20.0), 0.0, delay_ms=200))

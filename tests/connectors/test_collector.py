@@ -1,0 +1,338 @@
+import asyncio
+import json
+import logging
+import socket
+
+import numpy as np
+import pytest
+
+from connectors import collector as module
+from connectors.clock import ReceiveClock
+from connectors.collector import STALE_NS, VenueFeed, serve
+from connectors.pipe import BatchReader, CollectorConfig, Endpoint, Serve, Stop, encode_line
+from connectors.recording import read_folder
+from market.schema import END_OF_INPUT
+from tests.connectors.feeds import check_promises
+from tests.connectors.peers import listening, passing, run
+from tests.connectors.ticks import START_NS
+
+SYMBOLS = ["BTC-USDT", "ETH-USDT"]
+NATIVES = {"binance": {"BTC-USDT": "BTCUSDT", "ETH-USDT": "ETHUSDT"}, "okx": {"BTC-USDT": "BTC-USDT"}}
+
+
+def config(url="ws://127.0.0.1:9", **options):
+    endpoints = {name: Endpoint(url, "http://127.0.0.1:9") for name in NATIVES}
+    return CollectorConfig(SYMBOLS, NATIVES, endpoints, seed=1, **options)
+
+
+def trade(number, native="BTCUSDT"):
+    data = {
+        "e": "trade", "E": 1790000000000, "s": native, "t": number, "p": "61837.63", "q": "0.02",
+        "T": 1790000000000, "m": True, "M": True,
+    }  # fmt: skip
+    return json.dumps({"stream": f"{native.lower()}@trade", "data": data}, separators=(",", ":")).encode()
+
+
+class Wall:
+    """A wall clock moved by hand."""
+
+    def __init__(self):
+        self.now_ns = START_NS
+
+    def __call__(self):
+        return self.now_ns
+
+
+def feed_of(name="binance", wall=None, **options):
+    """Return a feed whose session is not started; frames are put in by hand."""
+
+    async def build():
+        return VenueFeed(name, config(**options), ReceiveClock(wall or Wall()), None)
+
+    return run(build())
+
+
+# one venue
+
+
+def test_frames_become_ticks_with_their_receive_times():
+    wall = Wall()
+    feed = feed_of(wall=wall)
+    feed.sessions[0].frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
+    wall.now_ns = START_NS + 20
+    batch = feed.flush()
+    assert batch.ticks["receive_ns"].tolist() == [START_NS + 5, START_NS + 5, START_NS + 9]
+    assert batch.ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
+    assert batch.ticks["symbol"].tolist() == [0, 1, 0]
+    assert feed.sessions[0].frames == []
+    assert START_NS + 9 <= batch.watermark_ns <= START_NS + 20
+
+
+def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_clock_that_stands():
+    wall = Wall()
+
+    async def check():
+        clock = ReceiveClock(wall)
+        feed = VenueFeed("binance", config(), clock, None)
+        batches = []
+        for number in range(5):
+            feed.sessions[0].frames = [([trade(number)], clock())]
+            batches.append(feed.flush())
+            wall.now_ns -= 1_000_000  # the system's clock is being set back
+        return batches
+
+    check_promises("binance", run(check()))
+
+
+def test_rejects_are_counted_and_a_sample_kept(caplog):
+    feed = feed_of()
+    junk = [b"{" + b"x" * 500] * 100
+    feed.sessions[0].frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
+    batch = feed.flush()
+    assert batch.ticks["trade_id"].tolist() == [b"2"]
+    assert (feed.counters.rejects, feed.counters.unknown_symbols) == (100, 1)
+    assert len(feed.rejected) == module.REJECT_SAMPLE
+    assert feed.rejected[-1].reason == "unknown symbol"
+    assert feed.counters.last_reject.startswith("unknown symbol: ")
+    assert len([record for record in caplog.records if "first frame rejected" in record.message]) == 2
+
+
+def test_counters_go_out_once_a_second():
+    wall = Wall()
+    feed = feed_of(wall=wall)
+    given = []
+    for _ in range(400):
+        wall.now_ns += 5_000_000
+        given.append(feed.flush().status is not None)
+    assert sum(given) == 2
+    assert given[0]
+
+
+def test_a_connected_venue_without_ticks_is_stale_and_with_them_live_again():
+    wall = Wall()
+    feed = feed_of(wall=wall)
+
+    def state_after(seconds, frames=()):
+        wall.now_ns += int(seconds * 1e9)
+        feed.sessions[0].frames = [(list(frames), wall.now_ns)] if frames else []
+        return feed.flush().status.state
+
+    feed.counters.state = "live"
+    assert state_after(1, [trade(1)]) == "live"
+    assert state_after(STALE_NS / 1e9 - 1) == "live"
+    assert state_after(2, [b'{"result":null,"id":1}']) == "stale"  # an answer is no data
+    assert state_after(1, [trade(2)]) == "live"
+    assert state_after(16) == "stale"
+    feed.counters.state = "down"
+    assert state_after(60) == "down"
+    feed.counters.state = "live"  # as the session says on a new link
+    assert state_after(1) == "live"
+    assert state_after(16) == "stale"
+
+
+def test_a_venue_without_symbols_has_no_session():
+    feed = feed_of("kraken")
+    assert feed.sessions == []
+    assert feed.flush().ticks.size == 0
+
+
+def test_topics_are_spread_over_connections():
+    """KuCoin takes 300 topics on one, a trade and a quote topic a symbol."""
+    natives = {f"C{number}-USDT": f"C{number}-USDT" for number in range(400)}
+
+    async def build():
+        many = CollectorConfig(sorted(natives), {"kucoin": natives}, {}, seed=1)
+        return VenueFeed("kucoin", many, ReceiveClock(), None)
+
+    feed = run(build())
+    assert [len(session._topics) for session in feed.sessions] == [300, 300, 200]
+
+
+def test_connections_of_a_venue_are_merged_in_receive_order():
+    natives = {f"C{number}-USDT": f"C{number}USDT" for number in range(600)}
+
+    async def build():
+        many = CollectorConfig(sorted(natives), {"binance": natives}, {}, seed=1)
+        return VenueFeed("binance", many, ReceiveClock(Wall()), None)
+
+    feed = run(build())
+    assert len(feed.sessions) == 2
+    feed.sessions[0].frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
+    feed.sessions[1].frames = [([trade(2, "C2USDT")], START_NS + 2)]
+    assert feed.flush().ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
+
+
+def test_raw_frames_are_recorded_as_received(tmp_path):
+    feed = feed_of(record_dir=str(tmp_path))
+    feed.sessions[0].frames = [([trade(1), b'{"result":null,"id":1}', b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
+    batch = feed.flush()
+    feed.close()
+    lines = [json.loads(line) for line in next((tmp_path / "binance").iterdir()).read_text().splitlines()]
+    assert [line["receive_ns"] - START_NS for line in lines] == [5, 5, 5, 9]
+    read = read_folder(tmp_path)
+    assert read.ticks["trade_id"].tolist() == batch.ticks["trade_id"].tolist()
+    assert read.ticks["receive_ns"].tolist() == batch.ticks["receive_ns"].tolist()
+
+
+def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, caplog):
+    (tmp_path / "binance").write_text("a file, not a folder")
+    feed = feed_of(record_dir=str(tmp_path))
+    for number in range(2):
+        feed.sessions[0].frames = [([trade(number)], START_NS)]
+        assert feed.flush().ticks.size == 1
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+# the whole, in this process
+
+
+class Reader:
+    """The worker's side of a collector's socket, in the same loop."""
+
+    def __init__(self):
+        self.end, theirs = socket.socketpair()
+        for end in (self.end, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        self.end.setblocking(False)
+        self.batches = []
+        self._reader = BatchReader()
+        self.task = asyncio.create_task(serve(theirs))
+
+    async def say(self, *words):
+        for word in words:
+            await asyncio.get_running_loop().sock_sendall(self.end, encode_line(word) + b"\n")
+
+    async def read(self):
+        data = await asyncio.get_running_loop().sock_recv(self.end, 1 << 16)
+        self.batches += self._reader.feed(data)
+        return bool(data)
+
+    async def read_to_the_end(self):
+        while await self.read():
+            pass
+        self.end.close()
+        await asyncio.wait_for(self.task, 5)
+
+    @property
+    def trade_ids(self):
+        return [int(number) for batch in self.batches for number in batch.ticks["trade_id"].tolist()]
+
+
+def numbered(count):
+    """Return a handler that acknowledges the first request, then sends numbered trades as fast as they are read."""
+
+    async def push(peer):
+        request = json.loads(await peer.recv())
+        await peer.send(json.dumps({"result": None, "id": request["id"]}))
+        for number in range(count):
+            await peer.send(trade(number), text=True)
+        push.done = True
+        await peer.wait_closed()
+
+    push.done = False
+    return push
+
+
+def test_stop_closes_the_links_and_sends_the_rest():
+    async def check():
+        async with listening(numbered(1_000)) as url:
+            reader = Reader()
+            await reader.say(config(url), Serve("binance"))
+            while len(reader.trade_ids) < 1_000:
+                assert await reader.read()
+            await reader.say(Stop())
+            await reader.read_to_the_end()
+        assert reader.trade_ids == list(range(1_000))
+        check_promises("binance", reader.batches)
+        last = reader.batches[-1]
+        assert (last.watermark_ns, last.status.state) == (END_OF_INPUT, "ended")
+
+    run(check())
+
+
+def test_our_end_of_stream_ends_it():
+    async def check():
+        async with listening(numbered(10)) as url:
+            reader = Reader()
+            await reader.say(config(url), Serve("binance"))
+            while not reader.trade_ids:
+                await reader.read()
+            reader.end.close()
+            await asyncio.wait_for(reader.task, 5)
+
+    run(check())
+
+
+def test_commands_may_come_in_any_pieces():
+    async def check():
+        async with listening(numbered(5)) as url:
+            reader = Reader()
+            for byte in encode_line(config(url)) + b"\n" + encode_line(Serve("binance")) + b"\n":
+                await asyncio.get_running_loop().sock_sendall(reader.end, bytes([byte]))
+                await asyncio.sleep(0)
+            while len(reader.trade_ids) < 5:
+                await reader.read()
+            await reader.say(Stop())
+            await reader.read_to_the_end()
+
+    run(check())
+
+
+def test_a_reader_that_is_behind_holds_the_venue_up_and_loses_nothing(monkeypatch, caplog):
+    """Our backlog is bounded: what does not fit waits in the venue's own buffers."""
+    monkeypatch.setattr(module, "BACKLOG_BYTES", 1 << 17)
+    count = 60_000
+
+    async def check():
+        push = numbered(count)
+        async with listening(push, write_limit=1 << 15) as url:
+            reader = Reader()
+            await reader.say(config(url), Serve("binance"))
+            await passing(lambda: "MiB behind" in caplog.text)
+            await asyncio.sleep(0.2)
+            assert not push.done
+            while len(reader.trade_ids) < count:
+                for _ in range(50):
+                    await reader.read()
+            await reader.say(Stop())
+            await reader.read_to_the_end()
+        assert reader.trade_ids == list(range(count))
+        check_promises("binance", reader.batches)
+        states = [batch.status for batch in reader.batches if batch.status]
+        assert states[-1].reconnects == 0
+        assert max(status.backlog_rows for status in states) > 0
+
+    run(check())
+
+
+def test_a_bug_in_a_session_ends_the_process_and_not_just_the_venue(monkeypatch):
+    async def check():
+        def broken(*_):
+            raise KeyError("topic")  # noqa: EM101 -- stands for any bug
+
+        monkeypatch.setattr(module.VENUES["binance"], "endpoint", broken)
+        async with listening(numbered(1)) as url:
+            reader = Reader()
+            await reader.say(config(url), Serve("binance"))
+            with pytest.raises(KeyError):
+                await asyncio.wait_for(reader.task, 5)
+            while await reader.read():
+                pass
+            reader.end.close()
+        assert all(batch.watermark_ns != END_OF_INPUT for batch in reader.batches)
+
+    run(check())
+
+
+def test_watermarks_advance_without_any_frame():
+    async def check():
+        reader = Reader()
+        await reader.say(config(), Serve("okx"))
+        while len(reader.batches) < 20:
+            await reader.read()
+        await reader.say(Stop())
+        await reader.read_to_the_end()
+        marks = np.array([batch.watermark_ns for batch in reader.batches[:-1]])
+        assert (np.diff(marks) > 0).all()
+
+    run(check())
