@@ -37,10 +37,17 @@ def test_links_lead_somewhere(path):
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def as_written(value):
+    """Return a default as one writes it in the environment."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 def test_defaults_are_as_documented():
     cells = dict(re.findall(r"^\| `(MIE_\w+)` \| `([^`]*)` \|", text_of("docs/settings.md"), re.MULTILINE))
     defaults = {f"{PREFIX}{name.upper()}": field.default for name, field in Settings.model_fields.items()}
-    written = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in defaults.items()}
+    written = {name: as_written(value) for name, value in defaults.items()}
     assert {name: value for name, value in cells.items() if name != "MIE_SYMBOLS"}.items() <= written.items()
     assert cells["MIE_SYMBOLS"] == "top:50"
 

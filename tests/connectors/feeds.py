@@ -11,10 +11,10 @@ from market.venues import VENUES as NAMES
 from tests.connectors.peers import DEADLINE_S
 
 
-def config_of(simulator, folder, venues=NAMES, wanted="top:5", **options):
+def config_of(simulator, folder, venues=NAMES, wanted="top:5", context=None, **options):
     """Return the configuration of a collector that serves a running simulator's venues."""
     endpoints = {name: Endpoint(**simulator.endpoints[name]) for name in venues}
-    universe = find(venues, wanted, endpoints, folder / "instruments")
+    universe = find(venues, wanted, endpoints, folder / "instruments", context)
     return CollectorConfig(list(universe.symbols), universe.natives, endpoints, seed=1, **options)
 
 

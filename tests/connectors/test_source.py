@@ -1,6 +1,7 @@
 import csv
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, cluster_main
 
 from connectors import source as module
-from connectors.pipe import CollectorConfig, Endpoint
+from connectors.pipe import CollectorConfig
 from connectors.source import CollectorProcess, VenuePartition, VenueSource
 from market.schema import END_OF_INPUT, TICK, TickBatch, VenueCounters
 from market.venues import VENUES
@@ -230,19 +231,17 @@ def test_a_venue_without_symbols_only_promises(quiet_simulator, tmp_path):
 def test_over_tls_with_a_private_authority(start_simulator, tmp_path):
     """KuCoin too: its token comes over https."""
     names = ("okx", "kucoin")
-    plain = start_simulator("--rate", "200", "--symbols", "3")
-    pem = str(TLS / "localhost.pem")
-    secure = start_simulator("--rate", "200", "--symbols", "3", "--tls-cert", pem, "--tls-key", pem)
-    assert secure.endpoints["okx"]["ws"].startswith("wss://")
-    config = config_of(plain, tmp_path, names, "top:3")
-    endpoints = {name: Endpoint(**secure.endpoints[name]) for name in names}
-    trusting = CollectorConfig(config.symbols, config.natives, endpoints, seed=1, ca_file=str(TLS / "ca.pem"))
+    pem, ca = str(TLS / "localhost.pem"), str(TLS / "ca.pem")
+    simulator = start_simulator("--rate", "200", "--symbols", "3", "--tls-cert", pem, "--tls-key", pem)
+    assert simulator.endpoints["okx"]["ws"].startswith("wss://")
+    context = ssl.create_default_context(cafile=ca)
+    trusting = config_of(simulator, tmp_path, names, context=context, ca_file=ca)
     source = VenueSource(names, trusting)
     parts, heard = build(source, names)
     drive(parts, heard, lambda: all(h.rows > 20 for h in heard.values()))
     source.stop()
     drive(parts, heard, lambda: all(h.over for h in heard.values()))
-    wary = VenueSource(("okx",), CollectorConfig(config.symbols, config.natives, endpoints, seed=1))
+    wary = VenueSource(("okx",), CollectorConfig(trusting.symbols, trusting.natives, trusting.endpoints, seed=1))
     parts, heard = build(wary, ("okx",))
     drive(parts, heard, lambda: "down" in heard["okx"].states)
     assert heard["okx"].rows == 0
