@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from math import inf, nan
 from typing import Any, Final, Generic, TypeVar
 
@@ -57,7 +58,8 @@ TradeRow = tuple[int, str, float | None, float | None, str | bool | None, str | 
 QuoteRow = tuple[int, str, float | None, float | None, float | None, float | None, object]
 """Place of the frame in its batch, native symbol, bid, bid size, ask, ask size, the venue's time."""
 
-_Checks = list[tuple[str, Bool]]
+_Part = tuple[tuple[int, ...], list[tuple[str, Bool]]]
+"""The rows of one kind: the places of their frames, and by reason which of them pass, where not all do."""
 _Rejected = list[tuple[int, str]]
 
 Times = Callable[[Any], I64]
@@ -149,15 +151,7 @@ def read_one(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
 def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog) -> Decoded:
     frames = batch.frames
     rejected: _Rejected = []
-    parts: list[tuple[Rows, I64]] = []
-    mixed = bool(batch.others or (batch.trades and batch.quotes))
-    alone = -1 if mixed else len(frames)  # if there are as many rows of the only kind, each frame has one
-    if batch.trades:
-        parts.append(_trade_ticks(reading, batch, catalog, alone, rejected))
-    if batch.quotes:
-        parts.append(_quote_ticks(reading, batch, catalog, alone, rejected))
-    ticks, at = _in_frame_order(parts)
-    ticks["receive_ns"] = receive_ns[at]
+    ticks = _ticks(reading, batch, receive_ns, catalog, rejected)
     controls: list[bytes] = []
     for place in batch.others:
         if reading.control(frames[place]) is not None:
@@ -169,64 +163,70 @@ def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalo
     return Decoded(ticks, rejects, controls)
 
 
-def _trade_ticks(
-    reading: Reading[M], batch: Batch, catalog: Catalog, alone: int, rejected: _Rejected
-) -> tuple[Rows, I64]:
-    places, natives, prices, sizes, sides, ids, stamps = zip(*batch.trades, strict=True)
-    n = len(places)
-    at = _places(places, n == alone)
-    symbol = _coded(catalog.codes.get, natives, np.int32, UNKNOWN)
-    price, size = _floats(2, prices + sizes)
-    side = _coded(reading.sides.get, sides, np.int8, BAD_SIDE)
-    trade_id, good_id = _trade_ids(ids)
-    exchange_ns = reading.trade_times(stamps)
-    checks = [
-        (UNKNOWN_SYMBOL, symbol >= 0),
-        (BAD_PRICE, (price > 0) & (price < inf)),
-        (BAD_SIZE, (size > 0) & (size < inf)),
-        (BAD_SIDE_REASON, side != BAD_SIDE),
-        (BAD_TRADE_ID, good_id),
-        (BAD_TIME_REASON, exchange_ns >= 0),
-    ]
-    ticks = np.repeat(_template(VENUE_CODES[reading.venue], TRADE), n)
-    ticks["symbol"] = symbol
-    ticks["price"] = price
-    ticks["size"] = size
-    ticks["side"] = side
-    ticks["trade_id"] = trade_id
-    _stamp(ticks, exchange_ns)
+def _ticks(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog, rejected: _Rejected) -> Rows:
+    """Return the sound rows in frame order; the others go to `rejected`.
+
+    Small batches are the rule, and there every NumPy call counts: what all rows pass is not looked at row by row.
+    """
+    trades, quotes = len(batch.trades), len(batch.quotes)
+    if not trades + quotes:
+        return np.zeros(0, TICK)
+    ticks = _blank_ticks(VENUE_CODES[reading.venue], trades, quotes)
+    parts: list[_Part] = []
+    if trades:
+        parts.append(_fill_trades(reading, batch.trades, catalog, ticks[:trades]))
+    if quotes:
+        parts.append(_fill_quotes(reading, batch.quotes, catalog, ticks[trades:]))
+    at = _places(parts, batch, len(ticks))
+    ticks["receive_ns"] = receive_ns[at]
     if batch.replayed:
         history = np.zeros(len(batch.frames), np.bool_)
         history[batch.replayed] = True
-        ticks["flags"][history[at]] |= REPLAYED
-    return _sound(ticks, at, checks, rejected)
+        ticks["flags"] |= (history[at] & (ticks["kind"] == TRADE)) * np.uint8(REPLAYED)
+    sound = _sound(parts, at, rejected)
+    if len(parts) == 1:
+        return ticks if sound is None else ticks[sound]
+    order = at.argsort(kind="stable")
+    return ticks.take(order if sound is None else order[sound[order]])
 
 
-def _quote_ticks(
-    reading: Reading[M], batch: Batch, catalog: Catalog, alone: int, rejected: _Rejected
-) -> tuple[Rows, I64]:
-    places, natives, bids, bid_sizes, asks, ask_sizes, stamps = zip(*batch.quotes, strict=True)
-    n = len(places)
-    at = _places(places, n == alone)
-    symbol = _coded(catalog.codes.get, natives, np.int32, UNKNOWN)
-    sides = _floats(4, bids + bid_sizes + asks + ask_sizes)
-    exchange_ns = reading.quote_times(stamps)
-    present = (sides > 0) & (sides < inf)
-    if np.count_nonzero(present) < present.size:
-        sides = _without_absent_sides(sides)
-        present = sides > 0
+def _fill_trades(reading: Reading[M], trades: list[TradeRow], catalog: Catalog, ticks: Rows) -> _Part:
+    places, natives, prices, sizes, sides, ids, stamps = zip(*trades, strict=True)
+    ticks["symbol"], known = _coded(catalog.codes.get, natives, np.int32, UNKNOWN)
+    numbers = _floats(2, prices + sizes)
+    ticks["price"], ticks["size"] = numbers
+    positive = (numbers > 0) & (numbers < inf)
+    prices_good, sizes_good = (None, None) if _all(positive) else positive
+    ticks["side"], sides_good = _coded(reading.sides.get, sides, np.int8, BAD_SIDE)
+    ticks["trade_id"], ids_good = _trade_ids(ids)
+    times_good = _stamp(ticks, reading.trade_times(stamps))
     checks = [
-        (UNKNOWN_SYMBOL, symbol >= 0),
-        (BAD_PRICE, ~np.isinf(sides[0]) & ~np.isinf(sides[2])),
-        (BAD_SIZE, ~np.isinf(sides[1]) & ~np.isinf(sides[3])),
-        (EMPTY_QUOTE, present[0] | present[2]),
-        (BAD_TIME_REASON, exchange_ns >= 0),
+        (UNKNOWN_SYMBOL, known),
+        (BAD_PRICE, prices_good),
+        (BAD_SIZE, sizes_good),
+        (BAD_SIDE_REASON, sides_good),
+        (BAD_TRADE_ID, ids_good),
+        (BAD_TIME_REASON, times_good),
     ]
-    ticks = np.repeat(_template(VENUE_CODES[reading.venue], QUOTE), n)
-    ticks["symbol"] = symbol
+    return places, [(reason, passed) for reason, passed in checks if passed is not None]
+
+
+def _fill_quotes(reading: Reading[M], quotes: list[QuoteRow], catalog: Catalog, ticks: Rows) -> _Part:
+    places, natives, bids, bid_sizes, asks, ask_sizes, stamps = zip(*quotes, strict=True)
+    ticks["symbol"], known = _coded(catalog.codes.get, natives, np.int32, UNKNOWN)
+    sides = _floats(4, bids + bid_sizes + asks + ask_sizes)
+    checks: list[tuple[str, Bool | None]] = [(UNKNOWN_SYMBOL, known)]
+    if not _all((sides > 0) & (sides < inf)):
+        sides = _without_absent_sides(sides)
+        infinite, present = np.isinf(sides), sides > 0
+        checks += [
+            (BAD_PRICE, ~(infinite[0] | infinite[2])),
+            (BAD_SIZE, ~(infinite[1] | infinite[3])),
+            (EMPTY_QUOTE, present[0] | present[2]),
+        ]
     ticks["bid"], ticks["bid_size"], ticks["ask"], ticks["ask_size"] = sides
-    _stamp(ticks, exchange_ns)
-    return _sound(ticks, at, checks, rejected)
+    checks.append((BAD_TIME_REASON, _stamp(ticks, reading.quote_times(stamps))))
+    return places, [(reason, passed) for reason, passed in checks if passed is not None]
 
 
 def _without_absent_sides(sides: F64) -> F64:
@@ -238,17 +238,27 @@ def _without_absent_sides(sides: F64) -> F64:
     return sides
 
 
-def _places(places: tuple[int, ...], one_each: bool) -> I64:
-    return np.arange(len(places)) if one_each else np.fromiter(places, np.int64, len(places))
+def _all(passed: Bool) -> bool:
+    return int(np.count_nonzero(passed)) == passed.size  # a third of what `all` takes on small arrays
 
 
-def _coded(code: Callable[[Any], int | None], words: tuple[object, ...], dtype: type, unknown: int) -> I64:
-    """Return a column of the codes of words, `unknown` where there is none."""
+def _places(parts: list[_Part], batch: Batch, n: int) -> I64:
+    """Return the place of the frame of each of n rows."""
+    if len(parts) == 1 and not batch.others and n == len(batch.frames):  # each frame has one
+        return np.arange(n)
+    return np.fromiter(chain.from_iterable(places for places, _ in parts), np.int64, n)
+
+
+def _coded(
+    code: Callable[[Any], int | None], words: tuple[object, ...], dtype: type, unknown: int
+) -> tuple[I64, Bool | None]:
+    """Return a column of the codes of words, `unknown` where there is none, and which have one, None if all."""
     try:
-        return np.fromiter(map(code, words), dtype, len(words))
+        return np.fromiter(map(code, words), dtype, len(words)), None
     except TypeError:  # a word without code
         codes = map(code, words)
-        return np.array([unknown if found is None else found for found in codes], dtype)
+        column: I64 = np.array([unknown if found is None else found for found in codes], dtype)
+        return column, column != unknown
 
 
 def _floats(columns: int, values: tuple[float | None, ...]) -> F64:
@@ -266,56 +276,63 @@ def _float(value: float | None) -> float:
         return inf
 
 
-def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool]:
-    """Return ids as n ASCII bytes, and which of them are usable: neither empty, negative nor longer than the column."""
+def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool | None]:
+    """Return ids as n ASCII bytes, and which of them are usable, None if all.
+
+    Usable is what starts with a letter or digit (nothing empty, nothing negative) and fits the column.
+    """
+    n = len(ids)
     try:
         text = "\n".join(ids) + "\n"  # type: ignore[arg-type]
     except TypeError:
-        text = "%s\n" * len(ids) % ids
+        text = "%s\n" * n % ids
     width = text.index("\n") + 1
-    if len(text) == len(ids) * width and 1 < width <= TRADE_ID_BYTES + 1 and text.isascii():
-        lines = np.frombuffer(text.encode(), np.uint8).reshape(-1, width)
-        if np.count_nonzero(lines[:, -1] == ord("\n")) == len(ids):  # all of one length: no copy needed
-            return np.ndarray(len(ids), f"S{width - 1}", lines.data, strides=(width,)), lines[:, 0] > ord("-")
+    even = len(text) == n * width and text[width - 1 :: width] == "\n" * n
+    if even and width <= TRADE_ID_BYTES + 1 and text.isascii() and text[::width].isalnum():
+        return np.ndarray(n, f"S{width - 1}", text.encode(), strides=(width,)), None
     column = np.array([each if str(each).isascii() else "" for each in ids], f"S{TRADE_ID_BYTES + 1}")
-    letters = column.view(np.uint8).reshape(len(ids), -1)
-    return column, (letters[:, 0] > ord("-")) & (letters[:, -1] == 0)
+    letters = column.view(np.uint8).reshape(n, -1)
+    first, last = letters[:, 0].tobytes(), letters[:, -1]
+    if first.isalnum() and not np.count_nonzero(last):
+        return column, None
+    return column, np.array([chr(letter).isalnum() for letter in first]) & (last == 0)
 
 
-def _stamp(ticks: Rows, exchange_ns: I64) -> None:
+def _stamp(ticks: Rows, exchange_ns: I64) -> Bool | None:
+    """Set the times of ticks; return which are readable, None if all."""
     ticks["exchange_ns"] = exchange_ns
-    if np.count_nonzero(exchange_ns) < exchange_ns.size:
-        ticks["flags"][exchange_ns == 0] |= UNSTAMPED
+    if _all(exchange_ns > 0):
+        return None
+    ticks["flags"] |= (exchange_ns == 0) * np.uint8(UNSTAMPED)
+    readable = exchange_ns >= 0
+    return None if _all(readable) else readable
 
 
-def _sound(ticks: Rows, at: I64, checks: _Checks, rejected: _Rejected) -> tuple[Rows, I64]:
-    """Return the rows that pass all checks and their places; the others go to `rejected` by their first fault."""
-    ok = checks[0][1].copy()
-    for _, passed in checks[1:]:
-        ok &= passed
-    if np.count_nonzero(ok) == ok.size:  # a tenth of what `all` takes on small arrays
-        return ticks, at
-    for row in np.flatnonzero(~ok):
-        reason = next(reason for reason, passed in checks if not passed[row])
-        rejected.append((int(at[row]), reason))
-    return ticks[ok], at[ok]
+def _sound(parts: list[_Part], at: I64, rejected: _Rejected) -> Bool | None:
+    """Return which rows pass all checks, None if all do; the others go to `rejected` by their first fault."""
+    if not any(checks for _, checks in parts):
+        return None
+    sound = np.ones(at.size, np.bool_)
+    start = 0
+    for places, checks in parts:
+        rows = slice(start, start + len(places))
+        for reason, passed in checks:
+            rejected.extend((place, reason) for place in at[rows][sound[rows] & ~passed].tolist())
+            sound[rows] &= passed
+        start = rows.stop
+    return sound
 
 
-def _in_frame_order(parts: list[tuple[Rows, I64]]) -> tuple[Rows, I64]:
-    if not parts:
-        return np.zeros(0, TICK), np.zeros(0, np.int64)
-    if len(parts) == 1:
-        return parts[0]
-    at = np.concatenate([places for _, places in parts])
-    order = np.argsort(at, kind="stable")
-    return np.concatenate([ticks for ticks, _ in parts]).take(order), at[order]
+def _blank_ticks(venue: int, trades: int, quotes: int) -> Rows:
+    """Return TICK rows for trades, then quotes, with what all rows of a venue and kind share."""
+    trade, quote = _blank(venue, TRADE), _blank(venue, QUOTE)
+    return np.frombuffer(bytearray(trade * trades + quote * quotes), TICK)
 
 
 @lru_cache(maxsize=64)
-def _template(venue: int, kind: int) -> Rows:
-    """Return one TICK row with what all rows of a venue and kind share."""
-    ticks = empty_ticks(1)
-    ticks["venue"] = venue
-    ticks["kind"] = kind
-    ticks["side"] = NO_SIDE
-    return ticks
+def _blank(venue: int, kind: int) -> bytes:
+    tick = empty_ticks(1)
+    tick["venue"] = venue
+    tick["kind"] = kind
+    tick["side"] = NO_SIDE
+    return tick.tobytes()

@@ -94,7 +94,7 @@ def from_decimal_ms(texts: Sequence[str]) -> I64:
 def from_rfc3339(texts: Sequence[str]) -> I64:
     """Return n int64 nanoseconds for n texts like `2026-08-23T13:40:09.726398Z`; "" is a missing time."""
     digits = _STAMP_FORM.digits(texts)
-    if digits is None or np.count_nonzero(digits[:, :10] != digits[0, :10]):  # not all of one day
+    if digits is None or "".join(texts).count(texts[0][:10]) < len(texts):  # not all of one day
         return _each(texts, _rfc3339)
     of_day = digits[:, 11:26] @ _STAMP_FORM.weights
     if np.count_nonzero(of_day >= _DAY_NS):
@@ -113,7 +113,7 @@ def _scaled(values: Sequence[int], factor: int) -> I64:
         times = np.fromiter(values, np.int64, len(values))
     except OverflowError:
         times = np.array([value if 0 <= value <= _MAX_NS else BAD_TIME for value in values], np.int64)
-    wrong = (times < 0) | (times > _MAX_NS // factor)
+    wrong = times.view(np.uint64) > _MAX_NS // factor  # what is negative counts as beyond
     times *= factor
     if np.count_nonzero(wrong):
         times[wrong] = BAD_TIME

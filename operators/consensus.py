@@ -91,7 +91,7 @@ class Consensus:
 
     def band(self, symbol: int | I64) -> float | F64:
         """Return how far from the consensus a trade of a symbol may be, log units."""
-        return np.clip(BAND_SCALES * self.scale[symbol], BAND_LEAST, BAND_MOST)
+        return np.minimum(np.maximum(BAND_SCALES * self.scale[symbol], BAND_LEAST), BAND_MOST)
 
     def anchor_of(self, symbol: int) -> float:
         """Return the log consensus of 0.5 to 1 s ago, NaN if there was none."""
@@ -109,21 +109,26 @@ class Consensus:
 
     def compare(self, ticks: Rows, local: I64) -> Comparison:
         """Compare n trades, TICK rows, with the consensus at the last closed boundary."""
-        venue = ticks["venue"]
+        venue, receive_ns = ticks["venue"], ticks["receive_ns"]
         value = np.log(ticks["price"]) - self.basis[local, venue]
         level = self._level[local]
         deviation = value - level
-        fresh = (ticks["receive_ns"][:, None] - self._receive_ns[local]) <= FRESH_NS
-        own = fresh[np.arange(len(ticks)), venue]
-        peers = fresh.sum(axis=1) - own
+        oldest_ns = receive_ns - FRESH_NS
+        peers = (self._receive_ns[local] >= oldest_ns[:, None]).sum(axis=1)
+        peers -= self._receive_ns[local, venue] >= oldest_ns
+        suspect = (np.abs(deviation) > self.band(local)) & (peers > 0)
+        if suspect.any():
+            suspect &= self._far(local, venue, value)
+        return Comparison(np.exp(level + self.basis[local, venue]), deviation, peers, suspect)
+
+    def _far(self, local: I64, venue: I8, value: F64) -> Bool:
+        """Return which values are far from consensus and anchor, where enough is known to say so."""
         folds = self._basis_folds[local, venue]
         band = self.band(local) * np.sqrt(1 + 1 / np.maximum(folds, 1))  # a basis of few folds is itself uncertain
-        outside = (np.abs(deviation) > band) & ~(np.abs(value - self._anchor[local, 1]) <= band)
         known = (self._folds[local] >= WARM_FOLDS) & (folds > 0)
-        known &= np.isfinite(self._anchor[local, 1])
-        return Comparison(
-            np.exp(level + self.basis[local, venue]), deviation, np.asarray(peers), outside & known & (peers > 0)
-        )
+        far: Bool = known & (np.abs(value - self._level[local]) > band)
+        far &= np.abs(value - self._anchor[local, 1]) > band
+        return far
 
     def observe(self, ticks: Rows, local: I64, verdict: I8) -> None:
         """Keep released ticks of the open grid cell until it closes."""
@@ -225,7 +230,7 @@ class Consensus:
     def _learn_scale(self, symbols: I64, spread: F64) -> None:
         if not symbols.size:
             return
-        typical = np.nanmedian(spread, axis=1) * SIGMA_OF_MEAN_ABS
+        typical = known_median(spread) * SIGMA_OF_MEAN_ABS
         folds = self._folds[symbols]
         most = np.where(folds >= WARM_FOLDS, 2 * self.scale[symbols] + 1e-4, np.inf)
         rate = np.maximum(1 / (folds + 1), SCALE_RATE)
@@ -239,7 +244,7 @@ class Consensus:
         self._basis_folds[symbols] += known
         ours = np.where(self._basis_folds[symbols] > 0, basis, np.nan)
         some = np.isfinite(ours).any(axis=1)
-        basis[some] -= np.nanmedian(ours[some], axis=1)[:, None]
+        basis[some] -= known_median(ours[some])[:, None]
         self.basis[symbols] = np.where(self._basis_folds[symbols] > 0, basis, 0.0)
 
     def _learn_rate(self, symbols: I64, rate: F64) -> None:
@@ -261,3 +266,15 @@ def log_value(ticks: Rows) -> F64:
     """Return the log price of trades and the log mid of quotes, n float64; NaN where a side is missing."""
     price = np.where(ticks["kind"] == TRADE, ticks["price"], np.sqrt(ticks["bid"] * ticks["ask"]))
     return np.asarray(np.log(price))
+
+
+def known_median(values: F64) -> F64:
+    """Return the median of each row of n x m float64 without its NaNs, n float64; NaN where all are.
+
+    A twentieth of the time of `np.nanmedian` on a few short rows.
+    """
+    ordered = np.sort(values, axis=1)  # NaN last
+    count = np.isfinite(values).sum(axis=1)
+    row = np.arange(len(values))
+    median: F64 = (ordered[row, (count - 1) // 2] + ordered[row, np.minimum(count // 2, values.shape[1] - 1)]) / 2
+    return median

@@ -398,6 +398,9 @@ def _grid_cells(quantum: I64) -> Iterator[tuple[slice, int]]:
     if not quantum.size:
         return
     grid = -(-quantum // GRID_NS) * GRID_NS
+    if grid[0] == grid[-1]:  # released in the order of quanta
+        yield slice(0, quantum.size), int(grid[0])
+        return
     start = 0
     for stop in (*(np.flatnonzero(np.diff(grid)) + 1).tolist(), quantum.size):
         yield slice(start, stop), int(grid[start])
@@ -409,9 +412,11 @@ def release_order(rows: Rows, quantum: I64) -> I64:
 
     Quotes have no id; those of one venue and event time keep their receive order.
     """
+    if rows.size < 2:
+        return np.zeros(rows.size, np.int64)
     order = np.lexsort((rows["venue"], rows["event_ns"], quantum))
     event, venue, quanta = rows["event_ns"][order], rows["venue"][order], quantum[order]
-    tied = (np.diff(event) == 0) & (np.diff(venue) == 0) & (np.diff(quanta) == 0)
+    tied = (event[1:] == event[:-1]) & (venue[1:] == venue[:-1]) & (quanta[1:] == quanta[:-1])
     if not tied.any():
         return order
     ids = rows["trade_id"][order]

@@ -1,11 +1,12 @@
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.clock import ReceiveClock
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 2**62), min_size=2, max_size=50))
 def test_time_always_advances_whatever_the_system_s_clock_does(wall):
     clock = ReceiveClock(iter(wall).__next__)

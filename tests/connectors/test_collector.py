@@ -164,7 +164,10 @@ def test_connections_of_a_venue_are_merged_in_receive_order():
 
 def test_raw_frames_are_recorded_as_received(tmp_path):
     feed = feed_of(record_dir=str(tmp_path))
-    feed.sessions[0].frames = [([trade(1), b'{"result":null,"id":1}', b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
+    feed.sessions[0].frames = [
+        ([trade(1), b'{"result":null,"id":1}', b"junk"], START_NS + 5),
+        ([trade(2)], START_NS + 9),
+    ]
     batch = feed.flush()
     feed.close()
     lines = [json.loads(line) for line in next((tmp_path / "binance").iterdir()).read_text().splitlines()]

@@ -1,6 +1,8 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.pipe import (
@@ -37,12 +39,13 @@ def same(one, other):
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(batches(), max_size=6), st.lists(st.integers(0, 2_000), max_size=12))
 def test_any_cut_of_the_stream_gives_the_same_batches(sent, cuts):
     stream = b"".join(encode_batch(batch) for batch in sent)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = BatchReader()
-    read = [batch for start, end in zip(edges, edges[1:], strict=False) for batch in reader.feed(stream[start:end])]
+    read = [batch for start, end in pairwise(edges) for batch in reader.feed(stream[start:end])]
     assert len(read) == len(sent)
     assert all(same(one, other) for one, other in zip(read, sent, strict=True))
 

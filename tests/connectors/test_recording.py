@@ -3,7 +3,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.recorder import Recorder
@@ -50,6 +50,7 @@ def ticks(draw):
     return ticks
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ticks())
 def test_ticks_survive_the_way_through_a_recording_exactly(ticks):
     table = ticks_to_frame(ticks, NAMES)

@@ -1,7 +1,7 @@
 import random
 from itertools import islice
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.retry import BANNED_S, CAP_S, FIRST_S, backoff, least_wait_s
@@ -11,6 +11,7 @@ def ceilings(count):
     return [min(CAP_S, FIRST_S * 2**attempt) for attempt in range(count)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_every_wait_lies_between_nothing_and_the_doubled_ceiling(seed):
     waits = list(islice(backoff(random.Random(seed)), 30))

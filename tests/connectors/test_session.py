@@ -4,6 +4,7 @@ import logging
 import random
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from itertools import pairwise
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -257,7 +258,7 @@ def test_failures_are_tried_again_with_growing_waits():
             assert feed.counters.reconnects >= 8
 
     run(check(), skipping=True)
-    waits = [after - before for before, after in zip(tried_s, tried_s[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(tried_s)]
     assert all(wait <= min(60.0, 0.5 * 2**attempt) + 0.5 for attempt, wait in enumerate(waits))
     assert max(waits) > 5
 
