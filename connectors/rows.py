@@ -282,20 +282,27 @@ def _trade_ids(ids: tuple[str | int, ...]) -> tuple[npt.NDArray[np.bytes_], Bool
     Usable is what starts with a letter or digit (nothing empty, nothing negative) and fits the column.
     """
     n = len(ids)
-    try:
-        text = "\n".join(ids) + "\n"  # type: ignore[arg-type]
-    except TypeError:
-        text = "%s\n" * n % ids
-    width = text.index("\n") + 1
-    even = len(text) == n * width and text[width - 1 :: width] == "\n" * n
-    if even and width <= TRADE_ID_BYTES + 1 and text.isascii() and text[::width].isalnum():
-        return np.ndarray(n, f"S{width - 1}", text.encode(), strides=(width,)), None
+    text, mark = _joined(ids)
+    width = text.find(mark) + 1
+    even = 0 < width <= TRADE_ID_BYTES + 1 and len(text) == n * width and text[width - 1 :: width] == mark * n
+    if even and text.isascii() and text[::width].isalnum():
+        return np.ndarray(n, f"S{width - 1}", text, strides=(width,)), None
     column = np.array([each if str(each).isascii() else "" for each in ids], f"S{TRADE_ID_BYTES + 1}")
     letters = column.view(np.uint8).reshape(n, -1)
     first, last = letters[:, 0].tobytes(), letters[:, -1]
     if first.isalnum() and not np.count_nonzero(last):
         return column, None
     return column, np.array([chr(letter).isalnum() for letter in first]) & (last == 0)
+
+
+def _joined(ids: tuple[str | int, ...]) -> tuple[bytes, bytes]:
+    """Return ids as one text, each followed by a mark, and the mark; an empty text if they are not all of one type."""
+    try:
+        if isinstance(ids[0], int):
+            return msgspec.json.encode(ids)[1:-1] + b",", b","  # a third of the time of `str`
+        return ("\n".join(ids) + "\n").encode(), b"\n"  # type: ignore[arg-type]
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        return b"", b"\n"
 
 
 def _stamp(ticks: Rows, exchange_ns: I64) -> Bool | None:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -85,6 +85,9 @@ def _wire(settings: Settings) -> Any:
 
 
 def _live(settings: Settings, services: Services) -> tuple[VenueSource, SymbolTable, tuple[str, ...]]:
+    if settings.feed == "live" and is_cluster(sys.argv, os.environ) and ":" in (settings.symbols or "top:"):
+        text = "MIE_SYMBOLS: a cluster on live venues needs a comma list, the same everywhere: top:N may differ by host"
+        raise UniverseError(text)
     endpoints = {name: Endpoint(**at) for name, at in services.endpoints.items()}
     universe = find(settings.venues, settings.symbols, endpoints, settings.data_dir / "instruments" / settings.feed)
     table = SymbolTable(universe.symbols)
@@ -98,6 +101,12 @@ def _live(settings: Settings, services: Services) -> tuple[VenueSource, SymbolTa
         record_dir=str(settings.record_dir) if settings.record_dir else None,
     )
     return VenueSource(venues, config), table, venues
+
+
+def is_cluster(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether Bytewax runs several processes: by its options `-i` and `-a`, or their variables."""
+    options = ("-a", "--addresses", "-i", "--process-id")
+    return any(argument.startswith(options) for argument in arguments[1:]) or "BYTEWAX_ADDRESSES" in environment
 
 
 def _recording(settings: Settings) -> tuple[ReplaySource, SymbolTable, tuple[str, ...]]:

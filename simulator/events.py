@@ -85,6 +85,7 @@ class Events:
     Attributes:
         wicks: Wicks finished so far.
         crashes: Crashes begun so far.
+        halted: Listings on which no wick begins.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Events:
         self.moving: list[Crash] = []
         self.wicks = 0
         self.crashes = 0
+        self.halted: set[int] = set()
 
     def inject(self, start_ns: int, end_ns: int) -> Rows:
         """Return the INJECTED rows of [start_ns, end_ns), planning what begins in it."""
@@ -176,6 +178,8 @@ class Events:
         if symbol is None:
             return
         listing = int(self._random.choice(np.flatnonzero(self._universe.symbol == symbol)))
+        if listing in self.halted:
+            return
         least = max(LEAST_WICK, DISPERSIONS * float(self._dispersion[symbol]))
         size = float(self._random.uniform(least, MOST_WICK)) if least < MOST_WICK else least
         prints = int(self._random.integers(1, 13))

@@ -101,6 +101,7 @@ class Market:
         now_ns: True time up to which blocks were made, a multiple of BLOCK_NS.
         skew_ns: V int64, what each venue's clock is ahead of the true time.
         first_id: L int64, the trade id before a listing's first one.
+        halted: Listings in which nothing happens; ids and counters stand still.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Market:
             wicks_per_minute=wicks_per_minute,
             on_record=on_record,
         )
+        self.halted = self.events.halted
 
     def dispersion(self) -> F64:
         """Return S float64: how far venues normally are apart in each symbol (log), the tick included."""
@@ -247,6 +249,10 @@ class Market:
         trade = rng.random(count) < self._order_share
         extra = self.events.inject(start, self.now_ns)
         keep = ~self.events.muted(ns, listing, trade)
+        if self.halted:
+            halted = list(self.halted)
+            keep &= ~np.isin(listing, halted)
+            extra = extra[~np.isin(extra["listing"], halted)]
         ns = np.concatenate((ns[keep], np.maximum(extra["ns"], start)))
         order = np.argsort(ns, kind="stable")
         naught = int(keep.sum())

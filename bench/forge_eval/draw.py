@@ -14,7 +14,7 @@ from bench.forge_eval.plan import BPS, WALK_STEP_MS, Feed, Instrument, Listing, 
 from market.schema import F64
 from market.venues import VENUE_CODES, VENUES
 
-WARM_MS: Final = 6_000.0
+WARM_MS: Final = 8_000.0
 """No wick and no move before: less than this has been seen of nothing."""
 SCORED_DISPERSIONS: Final = 6.0
 """A wick is scored from so many dispersions on."""
@@ -147,13 +147,13 @@ def move(
     lengths_ms: tuple[float, float] = (30, 2000),
     delay_ms: float = 120.0,
 ) -> Move:
-    """Return a market-wide move: every venue within `delay_ms` of the first, overshooting by up to 12 %."""
+    """Return a market-wide move: every venue within `delay_ms` of the first, overshooting by up to 6 %."""
     delays = {venue: rng.uniform(0, delay_ms) for venue in one.listings}
     delays[int(rng.choice(list(delays)))] = 0.0
     return Move(
         Ramp(start_ms, log_uniform(rng, *lengths_ms), sign(rng) * float(-np.log1p(-rng.uniform(*sizes)))),
         delays,
-        {venue: 1 + rng.uniform(-0.12, 0.12) for venue in one.listings},
+        {venue: 1 + rng.uniform(-0.06, 0.06) for venue in one.listings},
         settle_ms=rng.uniform(300, 1500),
     )
 

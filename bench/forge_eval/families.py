@@ -20,12 +20,14 @@ from bench.forge_eval.draw import (
     sign,
     spike,
 )
-from bench.forge_eval.plan import Instrument, Move, Plan, Ramp
+from bench.forge_eval.plan import Fault, Instrument, Move, Plan, Ramp
 
-SECONDS: Final = 45.0
+SECONDS: Final = 30.0
 WINDOW_MS: Final = 150.0
 REGIME_STATED_MS: Final = 10_000.0
 """After so long a new level of one venue must be accepted; before, either verdict is right."""
+IMPOSSIBLE: Final = ((0.0, 1.0), (-1.0, 1.0), (np.nan, 1.0), (1.0, 0.0), (1e12, 1.0))
+"""Factors of price and size; 1e12 is the price itself, the one that no decoder can know to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,9 @@ def impossible(rng: Rng, symbols: int) -> Plan:
     """Prices of zero, below zero, NaN and 1e12, and sizes of zero, among ordinary trades."""
     plan = market(rng, symbols, SECONDS)
     for one in plan.instruments:
-        one.zeros = 4
+        for at in moments(rng, SECONDS):
+            price, size = IMPOSSIBLE[int(rng.integers(len(IMPOSSIBLE)))]
+            one.faults.append(Fault(int(rng.choice(list(one.listings))), at, price, size))
     return plan
 
 

@@ -75,7 +75,7 @@ def judge(market: Market, policy: ForgePolicy, steps: Iterator[Step] | None = No
 
 def admit(market: Market) -> tuple[dict[int, Rows], Counter[str]]:
     """Return the ticks of a market less those that the recording's decoder rejects, and their number by reason."""
-    if not any(one.zeros for one in market.plan.instruments):
+    if not any(one.faults for one in market.plan.instruments):
         return market.ticks, Counter()
     names = [f"S{code}-USDT" for code in range(len(market.plan.instruments))]
     codes = {name: code for code, name in enumerate(names)}

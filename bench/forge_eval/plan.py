@@ -114,6 +114,23 @@ class Spike:
 
 
 @dataclass(slots=True)
+class Fault:
+    """An ordinary trade that carries an impossible price or size.
+
+    Attributes:
+        venue: Code.
+        at_ms: The trade nearest to this time is spoilt.
+        price: Factor of its price; above 1, the price itself.
+        size: Factor of its size.
+    """
+
+    venue: int
+    at_ms: float
+    price: float
+    size: float
+
+
+@dataclass(slots=True)
 class Listing:
     """A symbol on a venue.
 
@@ -167,8 +184,7 @@ class Instrument:
     listings: dict[int, Listing]
     moves: list[Move] = field(default_factory=list)
     spikes: list[Spike] = field(default_factory=list)
-    zeros: int = 0
-    """Trades with an impossible price or size that are mixed in."""
+    faults: list[Fault] = field(default_factory=list)
 
     def fair(self, venue: int, at_ms: F64) -> F64:
         """Return a venue's fair log price at n times: what it would trade at without noise."""

@@ -20,11 +20,9 @@ TRADE_SHARE: Final = 0.35
 SPIKE_LEAST: Final = 0.009
 """Prints of a wick nearer than this are not scored: 60 % of the smallest wick of interest."""
 ALIVE_MS: Final = 1_000.0
-"""A healthy venue that was received so shortly before a print is a live witness, even if it says nothing since."""
+"""A healthy venue that was received so shortly before a print's release is a live witness, even if silent since."""
 REPLAYED_TRADES: Final = 20
 SWEEPS: Final = 0.03
-IMPOSSIBLE: Final = ((0.0, 1.0), (-1.0, 1.0), (np.nan, 1.0), (1.0, 0.0), (1e12, 1.0))
-"""Factors of price and size of the impossible trades; the last price is taken as it is."""
 
 GENUINE: Final = 0
 SCAM: Final = 1
@@ -225,7 +223,7 @@ def _venue_ticks(plan: Plan, venue: int, draft: Rows, first_id: int, rng: np.ran
     _price(ticks, draft, plan, rng)
     ticks["trade_id"][trade] = (first_id + np.arange(trade.sum())).astype("S")
     truth = _label(plan, venue, draft[trade], ticks[trade])
-    _spoil(ticks, np.flatnonzero(trade), truth, plan, rng)
+    _spoil(ticks, np.flatnonzero(trade), truth, venue, plan)
     return _with_replays(ticks, plan, venue), truth
 
 
@@ -274,17 +272,18 @@ def _label_symbol(truth: Rows, mine: I64, one: Instrument, unsettled: Bool) -> N
     truth["label"][mine] = np.where(reason > 0, EXCLUDED, np.where(printed, SCAM, GENUINE))
 
 
-def _spoil(ticks: Rows, trades: I64, truth: Rows, plan: Plan, rng: np.random.Generator) -> None:
-    """Give some ordinary trades impossible prices or sizes."""
+def _spoil(ticks: Rows, trades: I64, truth: Rows, venue: int, plan: Plan) -> None:
+    """Give ordinary trades the impossible prices and sizes that the plan wants."""
     for code, one in enumerate(plan.instruments):
         own = np.flatnonzero((truth["symbol"] == code) & (truth["label"] == GENUINE))
-        own = own[truth["at_ns"][own] > START_NS + 6_000 * NS_PER_MS]
-        for number in rng.choice(own, min(one.zeros, own.size), replace=False).tolist():
-            price, size = IMPOSSIBLE[int(rng.integers(len(IMPOSSIBLE)))]
-            huge = price > 1
-            ticks["price"][trades[number]] = truth["price"][number] = price if huge else truth["price"][number] * price
-            ticks["size"][trades[number]] *= size
-            truth["label"][number] = SCAM if huge else REJECT
+        for fault in one.faults:
+            if fault.venue != venue or not own.size:
+                continue
+            number = own[np.argmin(np.abs(truth["at_ns"][own] - START_NS - fault.at_ms * NS_PER_MS))]
+            price = fault.price if fault.price > 1 else truth["price"][number] * fault.price
+            ticks["price"][trades[number]] = truth["price"][number] = price
+            ticks["size"][trades[number]] *= fault.size
+            truth["label"][number] = SCAM if fault.price > 1 else REJECT
 
 
 def _with_replays(ticks: Rows, plan: Plan, venue: int) -> Rows:
@@ -308,8 +307,8 @@ def _with_replays(ticks: Rows, plan: Plan, venue: int) -> Rows:
 def _exclude_unwitnessed(plan: Plan, ticks: dict[int, Rows], truth: Rows, window_ms: float = 150.0) -> None:
     """Exclude prints of wicks that no other venue can speak against.
 
-    A live witness is a venue that is neither muted, frozen nor stalled, and is received within W after the print or
-    was within ALIVE_MS before it.
+    A live witness is a venue that is neither muted nor frozen, and was received within ALIVE_MS before the print's
+    release; if its link stalls at the print's receipt, after that.
     """
     heard: dict[tuple[int, int], I64] = {}
     for row in np.flatnonzero(truth["label"] == SCAM).tolist():
@@ -324,8 +323,8 @@ def _exclude_unwitnessed(plan: Plan, ticks: dict[int, Rows], truth: Rows, window
             if one.listings[venue].dead_at(at_ms)[0]:
                 continue
             stalled = within(at_ms, plan.feeds[venue].stalls)[0]
-            from_ns = receive_ns if stalled else receive_ns - int(ALIVE_MS * NS_PER_MS)
             until_ns = receive_ns + int(window_ms * NS_PER_MS)
+            from_ns = receive_ns if stalled else until_ns - int(ALIVE_MS * NS_PER_MS)
             first, last = np.searchsorted(heard[venue, code], (from_ns, until_ns))
             if last > first:
                 break

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
-from market.schema import F64
+from market.schema import F64, Rows
 from simulator.frames import PriceTexts, frame, number_text
 from simulator.history import Candle, History
+from simulator.limits import Budget, Limit, Spent
 from simulator.market import Market, Quotes, Trades
+from simulator.trade_log import TRADES_KEPT, TradeLog, single_fills
 from simulator.universe import TRAITS, Universe
 
 Put = Callable[[str], None]
@@ -63,11 +65,15 @@ class Reply:
 
     body: Any
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 NOT_FOUND: Final = Reply({"code": -1, "msg": "not found"}, 404)
 MINUTE_S: Final = 60
 MOST_CANDLES: Final = 1500
+OLD_TRADES: Final = 50
+"""Trades of each listing from before the start that its history holds."""
+TOO_MANY: Final = 429
 
 
 class Venue:
@@ -78,6 +84,10 @@ class Venue:
         PATH: Where its WebSocket lives.
         CHANNELS: Channels it can push; the first is the one for trades.
         IDLE_S: It closes a connection whose client has sent nothing for so long; None if it does not.
+        PING: What marks a client's ping that is no protocol ping; "" if there is none.
+        LIMITS: What it allows of REST.
+        OVER_STATUS: HTTP status of a request beyond them.
+        CLOSE: Code and reason with which it ends a connection on its own.
         universe: What is listed where.
         listing: symbol place -> listing, for the symbols it lists.
         native: By symbol: its own name of it, "" if it does not list it.
@@ -85,6 +95,9 @@ class Venue:
         prices: By symbol: ticks -> text in trades.
         sizes: By symbol: the texts of all sizes.
         routes: Where frames go.
+        owed: Symbols whose subscriber was lost and has not come back: their trades are in the ledger all the same.
+        halted: Symbols listed but not trading.
+        log: The trades made, for REST.
         remembers: Whether trades are kept for replays to new subscribers (not in capacity runs).
     """
 
@@ -92,6 +105,10 @@ class Venue:
     PATH: ClassVar[str]
     CHANNELS: ClassVar[tuple[str, ...]]
     IDLE_S: ClassVar[float | None] = None
+    PING: ClassVar[str] = ""
+    LIMITS: ClassVar[tuple[Limit, ...]] = ()
+    OVER_STATUS: ClassVar[int] = TOO_MANY
+    CLOSE: ClassVar[tuple[int, str]] = (1001, "")
     STRIP_PRICES: ClassVar[bool] = True
     STRIP_SIZES: ClassVar[bool] = True
     PAD: ClassVar[int] = 0
@@ -102,7 +119,8 @@ class Venue:
         self.market = market
         self.history = history
         self.id_digits = TRAITS[self.NAME].id_digits
-        self.skew_ns = int(market.skew_ns[universe.venues.index(self.NAME)])
+        self._place = universe.venues.index(self.NAME)
+        self.skew_ns = int(market.skew_ns[self._place])
         count = len(universe.symbols)
         self.listing = {int(universe.symbol[at]): int(at) for at in universe.of_venue(self.NAME)}
         self.native = [self.native_of(universe.bases[s]) if s in self.listing else "" for s in range(count)]
@@ -110,6 +128,14 @@ class Venue:
         self.prices = self._price_texts(strip=self.STRIP_PRICES)
         self.sizes = [self._size_texts(s) if s in self.listing else [] for s in range(count)]
         self.routes: Routes = self.empty_routes()
+        self.owed: set[int] = set()
+        self.halted: set[int] = set()
+        self._off: dict[int, int] = {}
+        self._budget = Budget(self.LIMITS)
+        share = float(universe.weight[universe.of_venue(self.NAME)].sum())
+        self.log = TradeLog(round(TRADES_KEPT * share))
+        for listing in self.listing.values():
+            self.log.add(market.old_trades(listing, OLD_TRADES))
 
     # What every venue defines for itself.
 
@@ -141,7 +167,34 @@ class Venue:
     def beat(self, peer: Peer, idle_s: float, age_s: int, now_ns: int) -> None:
         """Do what the venue does on its own, called once a second; `idle_s` since the last frame to this client."""
 
+    def closing_notice(self, peer: Peer, now_ns: int) -> str:
+        """Return the frame that announces the end of a connection, "" if the venue announces none."""
+        return ""
+
+    def refusal(self, status: int) -> Any:
+        """Return the body of an HTTP refusal: too many requests, a ban, an outage."""
+        return {"code": status, "msg": "Too many requests" if status == TOO_MANY else "Service unavailable"}
+
+    def limit_headers(self, spent: list[Spent]) -> dict[str, str]:
+        """Return what the venue says of its limits with every answer."""
+        return {}
+
     # Shared.
+
+    def answer(self, request: Request, now_ns: int) -> Reply:
+        """Answer an HTTP request within the limits."""
+        spent = self._budget.spend(request.path, request.query, now_ns / 1e9)
+        headers = self.limit_headers(spent)
+        over = next((window for window in spent if window.over), None)
+        if over is not None:
+            headers["Retry-After"] = str(int(over.left_s) + 1)
+            return Reply(self.refusal(self.OVER_STATUS), self.OVER_STATUS, headers)
+        reply = self.rest(request, now_ns)
+        return Reply(reply.body, reply.status, {**headers, **reply.headers}) if headers else reply
+
+    def is_ping(self, text: str) -> bool:
+        """Return whether a client's frame is a ping."""
+        return bool(self.PING) and self.PING in text and len(text) < 200
 
     def empty_routes(self) -> Routes:
         """Return routes that lead nowhere yet."""
@@ -152,6 +205,8 @@ class Venue:
         topic = (channel, symbol)
         if topic in peer.topics:
             return False
+        if channel == self.CHANNELS[0]:
+            self.owed.discard(symbol)
         peer.topics.add(topic)
         self.routes[channel][symbol].append(peer.put)
         return True
@@ -161,11 +216,42 @@ class Venue:
         if (channel, symbol) in peer.topics:
             peer.topics.discard((channel, symbol))
             self.routes[channel][symbol].remove(peer.put)
+            if channel == self.CHANNELS[0]:
+                self.owed.discard(symbol)
 
-    def closed(self, peer: Peer) -> None:
-        """Forget a connection."""
+    def closed(self, peer: Peer, *, left: bool = True) -> None:
+        """Forget a connection; what a client had that did not leave by itself is owed to it."""
+        lost = set() if left else {symbol for channel, symbol in peer.topics if channel == self.CHANNELS[0]}
         for channel, symbol in list(peer.topics):
             self.unsubscribe(peer, channel, symbol)
+        self.owed |= lost
+
+    def halt(self, symbol: int, *, on: bool) -> None:
+        """Stop or resume trading in a symbol that stays listed."""
+        (self.halted.add if on else self.halted.discard)(symbol)
+        self._trade(self.listing.get(symbol, self._off.get(symbol, -1)), on=not on and symbol not in self._off)
+
+    def delist(self, symbol: int) -> None:
+        """Take a symbol off the lists and stop its trading; its subscribers hear no more of it."""
+        if symbol in self.listing:
+            del self.symbol_of[self.native[symbol]]
+            self._off[symbol] = self.listing.pop(symbol)
+            self._trade(self._off[symbol], on=False)
+
+    def relist(self, symbol: int) -> None:
+        """List a symbol that was taken off, as a new one; its trading begins."""
+        if symbol in self._off:
+            self.listing[symbol] = self._off.pop(symbol)
+            self.symbol_of[self.native[symbol]] = symbol
+            self._trade(self.listing[symbol], on=symbol not in self.halted)
+
+    def _trade(self, listing: int, *, on: bool) -> None:
+        (self.market.halted.discard if on else self.market.halted.add)(listing)
+
+    def step_clock(self, step_ns: int) -> None:
+        """Set the venue's clock forward; rows already made keep their stamps."""
+        self.skew_ns += step_ns
+        self.market.skew_ns[self._place] += step_ns
 
     def push_quote(self, peer: Peer, channel: str, symbol: int, now_ns: int) -> None:
         """Queue the present quote of a symbol for one client."""
@@ -173,14 +259,32 @@ class Venue:
         routes[channel][symbol].append(peer.put)
         self.quotes(self.market.present_quote(self.listing[symbol], now_ns), routes)
 
-    def ledger_lines(self, rows: Trades) -> list[str]:
-        """Return a CSV line for each trade that is being sent to at least one client."""
-        route, name = self.routes[self.CHANNELS[0]], self.NAME
+    def ledger_lines(self, rows: Trades, *, withheld: bool = False) -> list[str]:
+        """Return a CSV line for each trade that somebody is subscribed to, or was when the link was lost.
+
+        The last column is 1 if the trade is being sent to at least one client.
+        """
+        route, owed, name = self.routes[self.CHANNELS[0]], self.owed, self.NAME
+        symbols = self.universe.symbols
+        columns = (rows.symbol, rows.price, rows.size, rows.trade_id, rows.fills)
         return [
-            f"{name},{self.universe.symbols[s]},{trade_id},{self.prices[s][price]},{self.sizes[s][size]}\n"
-            for s, price, size, trade_id in zip(rows.symbol, rows.price, rows.size, rows.trade_id, strict=True)
-            if route[s]
+            f"{name},{symbols[s]},{trade_id},{self.prices[s][price]},{self.sizes[s][size]},{fills},"
+            f"{1 if route[s] and not withheld else 0}\n"
+            for s, price, size, trade_id, fills in zip(*columns, strict=True)
+            if route[s] or s in owed
         ]
+
+    def fills_of(self, native: str) -> Rows | None:
+        """Return the history of a symbol as FILL rows, oldest first; None if the symbol is unknown."""
+        symbol = self.symbol_of.get(native)
+        if symbol is None:
+            return None
+        return single_fills(self.log.of(symbol), self.universe.sizes[symbol])
+
+    def size_text(self, symbol: int, units: int) -> str:
+        """Return any size of a symbol as the venue writes it."""
+        decimals = int(self.universe.size_decimals[symbol])
+        return number_text(units, decimals, strip=self.STRIP_SIZES, pad=self.PAD)
 
     def price_text(self, symbol: int, price: float) -> str:
         """Return any price of a symbol, rounded to its tick, as the venue writes it."""
@@ -222,9 +326,7 @@ class Venue:
         ]
 
     def _size_texts(self, symbol: int) -> list[str]:
-        decimals = int(self.universe.size_decimals[symbol])
-        sizes = self.universe.sizes[symbol].tolist()
-        return [number_text(size, decimals, strip=self.STRIP_SIZES, pad=self.PAD) for size in sizes]
+        return [self.size_text(symbol, units) for units in self.universe.sizes[symbol].tolist()]
 
 
 _INTERVAL: Final = re.compile(r"^(\d+)\s*(s|m|min|h|hour|H|d|day|D|w|week|W)?$")
@@ -263,6 +365,11 @@ def read_json(text: str) -> Any:
 def compact(value: Any) -> str:
     """Return a value as compact JSON text, keys in their order."""
     return msgspec.json.encode(value).decode()
+
+
+def limited(text: str | None, default: int, most: int) -> int:
+    """Return a `limit` of a query within 1 and `most`."""
+    return max(1, min(number(text) or default, most))
 
 
 def put_all(puts: Sequence[Put], text: str) -> None:

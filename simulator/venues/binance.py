@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from simulator.frames import HEADERS
 from simulator.history import History
+from simulator.limits import Limit, Spent
 from simulator.market import Market, Quotes, Trades
 from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
@@ -21,6 +22,7 @@ from simulator.venues.base import (
     Venue,
     compact,
     interval_seconds,
+    limited,
     number,
     read_json,
     seconds,
@@ -30,6 +32,13 @@ _STREAM: Final = re.compile(
     r"^[^\s@]+@(trade|aggTrade|bookTicker|avgPrice|ticker(_\w+)?|miniTicker|kline_\w+|depth\d*(@\d+ms)?)$"
 )
 _MS: Final = 1_000_000
+_WEIGHTS: Final = {
+    "/api/v3/exchangeInfo": 20,
+    "/api/v3/ticker/24hr": 80,
+    "/api/v3/klines": 2,
+    "/api/v3/trades": 25,
+    "/api/v3/historicalTrades": 25,
+}
 
 
 class Binance(Venue):
@@ -41,6 +50,7 @@ class Binance(Venue):
     STRIP_PRICES = False
     STRIP_SIZES = False
     PAD = 8
+    LIMITS = (Limit(6000, 60.0, _WEIGHTS),)
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
         super().__init__(universe, market, history)
@@ -123,6 +133,24 @@ class Binance(Venue):
         if age_s % 20 == 0:
             peer.ping()
 
+    def closing_notice(self, peer: Peer, now_ns: int) -> str:
+        """`serverShutdown`, in the combined form."""
+        notice = {"e": "serverShutdown", "E": self.stamp(now_ns) // _MS}
+        return compact({"stream": "!serverShutdown", "data": notice})
+
+    def refusal(self, status: int) -> Any:
+        """-1003 for what is too much, banned included."""
+        if status in (418, 429):
+            return {
+                "code": -1003,
+                "msg": "Too much request weight used; current limit is 6000 request weight per 1 MINUTE.",
+            }
+        return {"code": -1000, "msg": "An unknown error occurred while processing the request."}
+
+    def limit_headers(self, spent: list[Spent]) -> dict[str, str]:
+        """The weight used in this minute."""
+        return {"X-MBX-USED-WEIGHT-1M": str(spent[0].used)}
+
     def _route(self, peer: Peer, stream: str, *, on: bool = True) -> None:
         streams: list[str] = peer.options["streams"]
         if on and stream not in streams:
@@ -139,7 +167,7 @@ class Binance(Venue):
             self.unsubscribe(peer, channel, symbol)
 
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """exchangeInfo, 24 h tickers, klines, time."""
+        """exchangeInfo, 24 h tickers, klines, trades, time."""
         if request.path == "/api/v3/time":
             return Reply({"serverTime": self.stamp(now_ns) // _MS})
         if request.path == "/api/v3/exchangeInfo":
@@ -148,7 +176,33 @@ class Binance(Venue):
             return Reply([self._ticker(*row, now_ns) for row in self.listed()])
         if request.path == "/api/v3/klines":
             return self._klines(request.query, now_ns)
+        if request.path in ("/api/v3/trades", "/api/v3/historicalTrades"):
+            return self._trades_page(request.query, by_id=request.path.endswith("historicalTrades"))
         return NOT_FOUND
+
+    def _trades_page(self, query: dict[str, str], *, by_id: bool) -> Reply:
+        """Single fills, oldest first: the newest ones, or those from an id on, the id included."""
+        rows = self.fills_of(query.get("symbol", ""))
+        if rows is None:
+            return Reply({"code": -1121, "msg": "Invalid symbol."}, 400)
+        symbol, limit = self.symbol_of[query["symbol"]], limited(query.get("limit"), 500, 1000)
+        first = number(query.get("fromId")) if by_id else None
+        rows = rows[-limit:] if first is None else rows[rows["trade_id"] >= first][:limit]
+        prices = self.prices[symbol]
+        return Reply(
+            [
+                {
+                    "id": trade_id,
+                    "price": prices[price],
+                    "qty": (size := self.size_text(symbol, units)),
+                    "quoteQty": f"{float(prices[price]) * float(size):.8f}",
+                    "time": stamp_ns // _MS,
+                    "isBuyerMaker": side < 0,
+                    "isBestMatch": True,
+                }
+                for trade_id, stamp_ns, price, units, side, _ in rows.tolist()
+            ]
+        )
 
     def _exchange_info(self, now_ns: int) -> dict[str, Any]:
         limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}]
@@ -164,7 +218,7 @@ class Binance(Venue):
         tick = 10.0 ** -self.prices[symbol].decimals
         return {
             "symbol": name,
-            "status": "TRADING",
+            "status": "BREAK" if symbol in self.halted else "TRADING",
             "baseAsset": self.universe.bases[symbol],
             "baseAssetPrecision": 8,
             "quoteAsset": QUOTE,

@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from simulator.frames import HEADERS
 from simulator.history import History
+from simulator.limits import Limit
 from simulator.market import Market, Quotes, Trades
 from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
     NOT_FOUND,
+    OLD_TRADES,
+    TOO_MANY,
     Peer,
     Reply,
     Request,
@@ -23,6 +26,7 @@ from simulator.venues.base import (
     Venue,
     compact,
     interval_seconds,
+    limited,
     number,
     plain,
     put_all,
@@ -33,6 +37,8 @@ from simulator.venues.base import (
 _MS: Final = 1_000_000
 _HISTORY: Final = 40
 _MOST_BYTES: Final = 4096
+_MARKET: Final = "/api/v2/spot/market"
+_WEEK_MS: Final = 7 * 86_400_000
 
 
 class Bitget(Venue):
@@ -42,12 +48,19 @@ class Bitget(Venue):
     PATH = "/v2/ws/public"
     CHANNELS = ("trade", "books1")
     IDLE_S = 130.0
+    PING = "ping"
+    LIMITS = (
+        Limit(6000, 60.0),
+        Limit(10, 1.0, {f"{_MARKET}/fills": 1, f"{_MARKET}/fills-history": 1}, other=0, by_path=True),
+        Limit(20, 1.0, {f"{_MARKET}/candles": 1, f"{_MARKET}/history-candles": 1}, other=0, by_path=True),
+        Limit(20, 1.0, {"/api/v2/spot/public/symbols": 1, f"{_MARKET}/tickers": 1}, other=0, by_path=True),
+    )
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
         super().__init__(universe, market, history)
         self._recent: list[deque[str]] = [deque(maxlen=_HISTORY) for _ in self.native]
         for symbol, listing in self.listing.items():
-            old = market.old_trades(listing, _HISTORY)
+            old = market.old_trades(listing, OLD_TRADES)
             self._recent[symbol].extend(self._row(*row) for row in zip(*_columns(old), strict=True))
 
     def native_of(self, base: str) -> str:
@@ -147,8 +160,13 @@ class Bitget(Venue):
                 routes["trade"][symbol].append(peer.put)
                 self._put(routes, "snapshot", symbol, self._recent[symbol], self.stamp(now_ns) // _MS)
 
+    def refusal(self, status: int) -> Any:
+        """The status as text."""
+        words = "Too Many Requests" if status == TOO_MANY else "Service unavailable"
+        return {"code": str(status), "msg": words, "data": None}
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """Symbols, tickers, candles, time."""
+        """Symbols, tickers, candles, trades, time."""
         if request.path == "/api/v2/public/time":
             return self._ok({"serverTime": str(self.stamp(now_ns) // _MS)}, now_ns)
         if request.path == "/api/v2/spot/public/symbols":
@@ -157,7 +175,43 @@ class Bitget(Venue):
             return self._ok([self._ticker(*row, now_ns) for row in self.listed()], now_ns)
         if request.path in ("/api/v2/spot/market/candles", "/api/v2/spot/market/history-candles"):
             return self._candles(request.query, now_ns)
+        if request.path == f"{_MARKET}/fills":
+            return self._fills({key: request.query[key] for key in ("symbol", "limit") if key in request.query}, now_ns)
+        if request.path == f"{_MARKET}/fills-history":
+            return self._fills(request.query, now_ns, history=True)
         return NOT_FOUND
+
+    def _fills(self, query: dict[str, str], now_ns: int, *, history: bool = False) -> Reply:
+        """Fills, newest first; those of the history have whole seconds and sides in capitals."""
+        rows = self.fills_of(query.get("symbol", ""))
+        if rows is None:
+            return self._failure("40034", f"Parameter {query.get('symbol', 'symbol')} does not exist", now_ns)
+        start, end = number(query.get("startTime")) or 0, number(query.get("endTime")) or self.stamp(now_ns) // _MS
+        if start and end - start > _WEEK_MS:
+            return self._failure("40017", "startTime and endTime should be within 7 days", now_ns)
+        older = number(query.get("idLessThan"))
+        limit = limited(query.get("limit"), *((500, 1000) if history else (100, 500)))
+        ms = rows["stamp_ns"] // _MS
+        rows = rows[(ms >= start) & (ms <= end) & (rows["trade_id"] < (2**63 - 1 if older is None else older))]
+        symbol, tick_ms, sides = self.symbol_of[query["symbol"]], 1000 if history else 1, ("buy", "sell")
+        sides = ("Buy", "Sell") if history else sides
+        return self._ok(
+            [
+                {
+                    "symbol": query["symbol"],
+                    "tradeId": str(trade_id),
+                    "side": sides[side < 0],
+                    "price": self.prices[symbol][price],
+                    "size": self.size_text(symbol, units),
+                    "ts": str(stamp_ns // _MS // tick_ms * tick_ms),
+                }
+                for trade_id, stamp_ns, price, units, side, _ in rows[-limit:][::-1].tolist()
+            ],
+            now_ns,
+        )
+
+    def _failure(self, code: str, words: str, now_ns: int) -> Reply:
+        return Reply({"code": code, "msg": words, "requestTime": self.stamp(now_ns) // _MS, "data": None}, 400)
 
     def _ok(self, data: Any, now_ns: int) -> Reply:
         return Reply({"code": "00000", "msg": "success", "requestTime": self.stamp(now_ns) // _MS, "data": data})
@@ -174,7 +228,7 @@ class Bitget(Venue):
             "pricePrecision": str(self.prices[symbol].decimals),
             "quantityPrecision": str(int(self.universe.size_decimals[symbol])),
             "quotePrecision": "8",
-            "status": "online",
+            "status": "halt" if symbol in self.halted else "online",
             "minTradeUSDT": "1",
             "areaSymbol": "no",
         }
@@ -203,9 +257,7 @@ class Bitget(Venue):
     def _candles(self, query: dict[str, str], now_ns: int) -> Reply:
         name, interval = query.get("symbol", ""), interval_seconds(query.get("granularity", ""))
         if interval is None or name not in self.symbol_of:
-            stamp = self.stamp(now_ns) // _MS
-            words = f"Parameter {name or 'granularity'} does not exist"
-            return Reply({"code": "40034", "msg": words, "requestTime": stamp, "data": None}, 400)
+            return self._failure("40034", f"Parameter {name or 'granularity'} does not exist", now_ns)
         end = number(query.get("endTime"))
         limit = min(number(query.get("limit")) or 100, 1000)
         start, end_s = seconds(query.get("startTime")), None if end is None else end // 1000

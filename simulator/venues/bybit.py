@@ -9,10 +9,12 @@ from typing import Any, Final
 
 from simulator.frames import HEADERS
 from simulator.history import History
+from simulator.limits import Limit
 from simulator.market import Market, Quotes, Trades
 from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
     NOT_FOUND,
+    TOO_MANY,
     Peer,
     Put,
     Reply,
@@ -21,6 +23,7 @@ from simulator.venues.base import (
     Venue,
     compact,
     interval_seconds,
+    limited,
     number,
     plain,
     put_all,
@@ -30,6 +33,7 @@ from simulator.venues.base import (
 
 _MS: Final = 1_000_000
 _MOST_ARGS: Final = 10
+_MOST_RECENT: Final = 60
 
 
 class Bybit(Venue):
@@ -38,6 +42,9 @@ class Bybit(Venue):
     NAME = "bybit"
     PATH = "/v5/public/spot"
     CHANNELS = ("publicTrade", "orderbook.1")
+    PING = '"ping"'
+    LIMITS = (Limit(600, 5.0),)
+    OVER_STATUS = 403
     STRIP_PRICES = False
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
@@ -140,8 +147,13 @@ class Bybit(Venue):
             reply["req_id"] = message["req_id"]
         peer.send(compact({**reply, "op": op}))
 
+    def refusal(self, status: int) -> Any:
+        """In the usual envelope."""
+        words = {403: "access too frequent", 429: "Too many visits!"}.get(status, "Service unavailable")
+        return {"retCode": 10006 if status == TOO_MANY else status, "retMsg": words, "result": {}, "retExtInfo": {}}
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """Instruments, tickers, klines, time."""
+        """Instruments, tickers, klines, trades, time."""
         if request.path == "/v5/market/time":
             ns = self.stamp(now_ns)
             return self._ok({"timeSecond": str(ns // 1_000_000_000), "timeNano": str(ns)}, now_ns)
@@ -152,7 +164,34 @@ class Bybit(Venue):
             return self._ok({"category": "spot", "list": [self._ticker(*row) for row in self.listed()]}, now_ns)
         if request.path == "/v5/market/kline":
             return self._klines(request.query, now_ns)
+        if request.path == "/v5/market/recent-trade":
+            return self._recent(request.query, now_ns)
         return NOT_FOUND
+
+    def _recent(self, query: dict[str, str], now_ns: int) -> Reply:
+        """The newest fills, newest first; no paging."""
+        name = query.get("symbol", "")
+        rows = self.fills_of(name)
+        if rows is None or query.get("category") != "spot":
+            words = "Not supported symbols" if rows is None else "params error: category invalid"
+            stamp = self.stamp(now_ns) // _MS
+            return Reply({"retCode": 10001, "retMsg": words, "result": {}, "retExtInfo": {}, "time": stamp})
+        symbol, limit = self.symbol_of[name], limited(query.get("limit"), _MOST_RECENT, _MOST_RECENT)
+        found = [
+            {
+                "execId": str(trade_id),
+                "symbol": name,
+                "price": self.prices[symbol][price],
+                "size": self.size_text(symbol, units),
+                "side": "Buy" if side > 0 else "Sell",
+                "time": str(stamp_ns // _MS),
+                "isBlockTrade": False,
+                "isRPITrade": False,
+                "seq": f"1{sequence}",
+            }
+            for trade_id, stamp_ns, price, units, side, sequence in rows[-limit:][::-1].tolist()
+        ]
+        return self._ok({"category": "spot", "list": found}, now_ns)
 
     def _ok(self, result: dict[str, Any], now_ns: int) -> Reply:
         stamp = self.stamp(now_ns) // _MS
@@ -165,7 +204,7 @@ class Bybit(Venue):
             "baseCoin": self.universe.bases[symbol],
             "quoteCoin": QUOTE,
             "innovation": "0",
-            "status": "Trading",
+            "status": "Closed" if symbol in self.halted else "Trading",
             "marginTrading": "utaOnly",
             "stTag": "0",
             "lotSizeFilter": {"basePrecision": lot, "quotePrecision": "0.0000001", "minOrderQty": lot},

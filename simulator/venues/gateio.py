@@ -7,13 +7,16 @@ market without gaps, and `range` covers all fills of the taker's order.
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any, Final
 
 from simulator.frames import HEADERS
+from simulator.limits import Limit, Spent
 from simulator.market import Quotes, Trades
 from simulator.universe import QUOTE
 from simulator.venues.base import (
     NOT_FOUND,
+    TOO_MANY,
     Peer,
     Reply,
     Request,
@@ -21,6 +24,7 @@ from simulator.venues.base import (
     Venue,
     compact,
     interval_seconds,
+    limited,
     number,
     plain,
     read_json,
@@ -28,6 +32,7 @@ from simulator.venues.base import (
 
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
+_MOST_OFFSET: Final = 100_000
 
 
 class Gateio(Venue):
@@ -36,6 +41,8 @@ class Gateio(Venue):
     NAME = "gateio"
     PATH = "/ws/v4/"
     CHANNELS = ("spot.trades", "spot.book_ticker")
+    PING = '"spot.ping"'
+    LIMITS = (Limit(200, 10.0, by_path=True),)
 
     def native_of(self, base: str) -> str:
         """`BTC` -> `BTC_USDT`."""
@@ -128,8 +135,23 @@ class Gateio(Venue):
         error = {"error": {"code": code, "message": words}, "result": {"status": "fail"}}
         return {**self._head(peer, message, now_ns), **error, **_request_id(peer)}
 
+    def refusal(self, status: int) -> Any:
+        """A label and words."""
+        if status == TOO_MANY:
+            return {"label": "TOO_MANY_REQUESTS", "message": "Request Rate limit Exceeded"}
+        return {"label": "SERVER_ERROR", "message": "Service unavailable"}
+
+    def limit_headers(self, spent: list[Spent]) -> dict[str, str]:
+        """What remains on this path, and until when."""
+        window, name = spent[0], "X-Gate-RateLimit"
+        return {
+            f"{name}-Requests-Remain": str(max(0, window.limit.most - window.used)),
+            f"{name}-Limit": str(window.limit.most),
+            f"{name}-Reset-Timestamp": str(int(time.time() + window.left_s)),
+        }
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """Currency pairs, tickers, candlesticks, time."""
+        """Currency pairs, tickers, candlesticks, trades, time."""
         path = request.path.removeprefix("/api/v4")
         if path == "/spot/time":
             return Reply({"server_time": self.stamp(now_ns) // _MS})
@@ -139,7 +161,36 @@ class Gateio(Venue):
             return Reply([self._ticker(*row) for row in self.listed()])
         if path == "/spot/candlesticks":
             return self._candlesticks(request.query, now_ns)
+        if path == "/spot/trades":
+            return self._trades_page(request.query)
         return NOT_FOUND
+
+    def _trades_page(self, query: dict[str, str]) -> Reply:
+        """Single fills, newest first, of the seconds `from` to `to`; `sequence_id` counts one market."""
+        rows = self.fills_of(query.get("currency_pair", ""))
+        if rows is None:
+            return Reply({"label": "INVALID_CURRENCY_PAIR", "message": "invalid currency_pair"}, 400)
+        symbol, limit = self.symbol_of[query["currency_pair"]], limited(query.get("limit"), 100, 1000)
+        page, start, end = max(1, number(query.get("page")) or 1), number(query.get("from")), number(query.get("to"))
+        if limit * (page - 1) > _MOST_OFFSET:
+            return Reply({"label": "INVALID_PARAM_VALUE", "message": "page too large"}, 400)
+        at = rows["stamp_ns"] // _S
+        rows = rows[(at >= (0 if start is None else start)) & (at <= (at if end is None else end))][::-1]
+        return Reply(
+            [
+                {
+                    "id": str(trade_id),
+                    "create_time": str(stamp_ns // _S),
+                    "create_time_ms": f"{stamp_ns // _MS}.{stamp_ns // 1000 % 1000:03d}000",
+                    "currency_pair": query["currency_pair"],
+                    "side": "buy" if side > 0 else "sell",
+                    "amount": self.size_text(symbol, units),
+                    "price": self.prices[symbol][price],
+                    "sequence_id": str(trade_id),
+                }
+                for trade_id, stamp_ns, price, units, side, _ in rows[limit * (page - 1) :][:limit].tolist()
+            ]
+        )
 
     def _pair(self, symbol: int, name: str) -> dict[str, Any]:
         base = self.universe.bases[symbol]
@@ -155,7 +206,7 @@ class Gateio(Venue):
             "max_quote_amount": "5000000",
             "amount_precision": int(self.universe.size_decimals[symbol]),
             "precision": self.prices[symbol].decimals,
-            "trade_status": "tradable",
+            "trade_status": "untradable" if symbol in self.halted else "tradable",
             "sell_start": 0,
             "buy_start": 0,
             "type": "normal",

@@ -10,12 +10,17 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import numpy as np
+
 from simulator.frames import HEADERS
 from simulator.history import History
+from simulator.limits import Limit
 from simulator.market import Market, Quotes, Trades
 from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
     NOT_FOUND,
+    OLD_TRADES,
+    TOO_MANY,
     Peer,
     Put,
     Reply,
@@ -23,6 +28,7 @@ from simulator.venues.base import (
     Routes,
     Venue,
     compact,
+    limited,
     number,
     plain,
     put_all,
@@ -31,7 +37,6 @@ from simulator.venues.base import (
 
 _REST_NAMES: Final = {"BTC": "XBT", "DOGE": "XDG"}
 _REST_ASSETS: Final = {"BTC": "XXBT", "DOGE": "XXDG", "ETH": "XETH", "LTC": "XLTC", "XRP": "XXRP", "XLM": "XXLM"}
-_HISTORY: Final = 50
 _OHLC_ROWS: Final = 720
 
 
@@ -41,19 +46,21 @@ class Kraken(Venue):
     NAME = "kraken"
     PATH = "/v2"
     CHANNELS = ("trade", "ticker")
+    PING = '"ping"'
+    LIMITS = (Limit(15, 15.0, {"/0/public/Trades": 1, "/0/public/OHLC": 1}, other=0, by_path=True, by="pair"),)
     STRIP_PRICES = False
     STRIP_SIZES = False
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
         super().__init__(universe, market, history)
         self._times = _Iso()
-        self._recent: list[deque[str]] = [deque(maxlen=_HISTORY) for _ in self.native]
+        self._recent: list[deque[str]] = [deque(maxlen=OLD_TRADES) for _ in self.native]
         self._last = [""] * len(self.native)
         self._day = [""] * len(self.native)
         for symbol, _, mid, turnover in self.listed():
             self._last[symbol] = self.price_text(symbol, mid)
             self._day[symbol] = self._day_text(symbol, mid, turnover)
-            old = market.old_trades(self.listing[symbol], _HISTORY)
+            old = market.old_trades(self.listing[symbol], OLD_TRADES)
             self._recent[symbol].extend(self._row(*row) for row in zip(*_columns(old), strict=True))
 
     def native_of(self, base: str) -> str:
@@ -189,8 +196,12 @@ class Kraken(Venue):
         now = self.stamp(now_ns)
         return {**reply, "time_in": self._times.text(now), "time_out": self._times.text(now + 30_000)}
 
+    def refusal(self, status: int) -> Any:
+        """In the usual envelope."""
+        return {"error": ["EAPI:Rate limit exceeded" if status == TOO_MANY else "EService:Unavailable"]}
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """AssetPairs, Ticker, OHLC, Time."""
+        """AssetPairs, Ticker, OHLC, Trades, Time."""
         if request.path == "/0/public/Time":
             return _ok({"unixtime": self.stamp(now_ns) // 1_000_000_000})
         if request.path == "/0/public/AssetPairs":
@@ -199,7 +210,46 @@ class Kraken(Venue):
             return _ok({_rest_key(self.universe.bases[row[0]]): self._ticker(*row) for row in self.listed()})
         if request.path == "/0/public/OHLC":
             return self._ohlc(request.query, now_ns)
+        if request.path == "/0/public/Trades":
+            return self._trades_page(request.query)
         return NOT_FOUND
+
+    def _asked(self, query: dict[str, str]) -> int | None:
+        """Return the symbol of a `pair`, in the REST or the socket's spelling."""
+        asked = query.get("pair", "")
+        keys = {_rest_key(self.universe.bases[s]): s for s in self.listing}
+        return keys.get(asked.replace("/", ""), self.symbol_of.get(asked))
+
+    def _trades_page(self, query: dict[str, str]) -> Reply:
+        """Trades after a time in ns, oldest first; without one, the newest. A page ends where a time ends."""
+        symbol = self._asked(query)
+        if symbol is None:
+            return Reply({"error": ["EQuery:Unknown asset pair"]})
+        count, since = limited(query.get("count"), 1000, 1000), number(query.get("since"))
+        rows = self.fills_of(self.native[symbol])
+        assert rows is not None
+        if since is None:
+            rows = rows[-count:]
+        else:  # the cursor is a time, so rows of one time must not be torn apart
+            rows = rows[rows["stamp_ns"] > since]
+            if len(rows) > count:
+                last = rows["stamp_ns"][count]
+                whole = int(np.searchsorted(rows["stamp_ns"], last))
+                rows = rows[: whole or int(np.searchsorted(rows["stamp_ns"], last, side="right"))]
+        found = [
+            [
+                self.prices[symbol][price],
+                f"{float(self.size_text(symbol, units)):.8f}",
+                stamp_ns / 1e9,
+                "b" if side > 0 else "s",
+                "m" if units & 1 else "l",
+                "",
+                trade_id,
+            ]
+            for trade_id, stamp_ns, price, units, side, _ in rows.tolist()
+        ]
+        last_ns = int(rows["stamp_ns"][-1]) if len(rows) else since or 0
+        return _ok({_rest_key(self.universe.bases[symbol]): found, "last": str(last_ns)})
 
     def _pair(self, symbol: int) -> dict[str, Any]:
         base = self.universe.bases[symbol]
@@ -224,7 +274,7 @@ class Kraken(Venue):
             "ordermin": self.sizes[symbol][0],
             "costmin": "0.5",
             "tick_size": plain(10.0 ** -self.prices[symbol].decimals, 12),
-            "status": "online",
+            "status": "cancel_only" if symbol in self.halted else "online",
         }
 
     def _ticker(self, symbol: int, name: str, mid: float, turnover: float) -> dict[str, Any]:
@@ -244,9 +294,7 @@ class Kraken(Venue):
         }
 
     def _ohlc(self, query: dict[str, str], now_ns: int) -> Reply:
-        asked = query.get("pair", "")
-        keys = {_rest_key(self.universe.bases[s]): s for s in self.listing}
-        symbol = keys.get(asked.replace("/", ""), self.symbol_of.get(asked))
+        symbol = self._asked(query)
         if symbol is None:
             return Reply({"error": ["EQuery:Unknown asset pair"]})
         interval = (number(query.get("interval")) or 1) * 60

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Final
 
 from simulator.frames import HEADERS
 from simulator.history import History
+from simulator.limits import Limit, Spent
 from simulator.market import Market, Quotes, Trades
 from simulator.universe import QUOTE, Universe
 from simulator.venues.base import (
     NOT_FOUND,
+    TOO_MANY,
     Peer,
     Reply,
     Request,
@@ -29,9 +32,17 @@ from simulator.venues.base import (
 
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
-_TOKEN_LIFE_NS: Final = 24 * 3600 * _S
+TOKEN_LIFE_NS: Final = 24 * 3600 * _S
 _MOST_TOKENS: Final = 4096
 _MOST_TOPICS: Final = 100
+_MOST_RECENT: Final = 100
+_WEIGHTS: Final = {
+    "/api/v1/bullet-public": 10,
+    "/api/v2/symbols": 4,
+    "/api/v1/market/allTickers": 15,
+    "/api/v1/market/candles": 3,
+    "/api/v1/market/histories": 3,
+}
 _ODD_NAMES: Final = {"BSV": "BCHSV"}
 
 
@@ -42,11 +53,15 @@ class Kucoin(Venue):
     PATH = "/"
     CHANNELS = ("/market/match", "/spotMarket/level1", "/market/ticker")
     IDLE_S = 60.0
+    PING = '"ping"'
+    LIMITS = (Limit(2000, 30.0, _WEIGHTS, other=2),)
+    CLOSE = (1000, "Bye")
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
         super().__init__(universe, market, history)
         self._tokens: OrderedDict[str, int] = OrderedDict()
         """Token -> when it expires; bound `_MOST_TOKENS`, oldest out."""
+        self.token_life_ns = TOKEN_LIFE_NS
         self._last = {s: (self.price_text(s, mid), self.sizes[s][0], 0) for s, _, mid, _ in self.listed()}
 
     def native_of(self, base: str) -> str:
@@ -116,9 +131,7 @@ class Kucoin(Venue):
     def opened(self, peer: Peer, query: dict[str, str], now_ns: int) -> None:
         """Welcome, or refuse a bad token."""
         if self._tokens.get(query.get("token", ""), 0) <= now_ns:
-            error = {"id": query.get("connectId", ""), "type": "error", "code": 401, "data": "token is invalid"}
-            peer.send(compact(error))
-            peer.close(1008, "token is invalid")
+            self._refuse(peer, query.get("connectId", ""), "token is invalid")
             return
         peer.send(compact({"id": query.get("connectId") or peer.tag[:10], "type": "welcome"}))
 
@@ -158,8 +171,32 @@ class Kucoin(Venue):
         if message.get("response"):
             peer.send(compact({"id": number_, "type": "ack"}))
 
+    def _refuse(self, peer: Peer, number_: str, words: str) -> None:
+        peer.send(compact({"id": number_, "type": "error", "code": 401, "data": words}))
+        peer.close(1008, words)
+
+    def expire_tokens(self, peers: Iterable[Peer]) -> None:
+        """Make all tokens invalid; connections that live on one end."""
+        self._tokens.clear()
+        for peer in peers:
+            self._refuse(peer, peer.tag[:10], "token is expired")
+
+    def refusal(self, status: int) -> Any:
+        """The status with three zeros."""
+        words = "Too many requests in a short period of time" if status == TOO_MANY else "Service unavailable"
+        return {"code": f"{status}000", "msg": words}
+
+    def limit_headers(self, spent: list[Spent]) -> dict[str, str]:
+        """The pool, what remains of it, and for how many ms."""
+        window = spent[0]
+        return {
+            "gw-ratelimit-limit": str(window.limit.most),
+            "gw-ratelimit-remaining": str(max(0, window.limit.most - window.used)),
+            "gw-ratelimit-reset": str(int(window.left_s * 1000)),
+        }
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """Token, symbols, tickers, candles, time."""
+        """Token, symbols, tickers, candles, trades, time."""
         if request.path == "/api/v1/bullet-public":
             return self._bullet(request, now_ns)
         if request.path == "/api/v1/timestamp":
@@ -171,13 +208,34 @@ class Kucoin(Venue):
             return _ok({"time": self.stamp(now_ns) // _MS, "ticker": rows})
         if request.path == "/api/v1/market/candles":
             return self._candles(request.query, now_ns)
+        if request.path == "/api/v1/market/histories":
+            return self._histories(request.query)
         return NOT_FOUND
+
+    def _histories(self, query: dict[str, str]) -> Reply:
+        """The last 100 fills, oldest first; a row has the socket's `sequence` and no trade id."""
+        rows = self.fills_of(query.get("symbol", ""))
+        if rows is None:
+            return Reply({"code": "900001", "msg": "The symbol not exists"})
+        symbol = self.symbol_of[query["symbol"]]
+        return _ok(
+            [
+                {
+                    "sequence": str(trade_id),
+                    "price": self.prices[symbol][price],
+                    "size": self.size_text(symbol, units),
+                    "side": "buy" if side > 0 else "sell",
+                    "time": stamp_ns // _MS * _MS,
+                }
+                for trade_id, stamp_ns, price, units, side, _ in rows[-_MOST_RECENT:].tolist()
+            ]
+        )
 
     def _bullet(self, request: Request, now_ns: int) -> Reply:
         if request.method != "POST":
             return Reply({"code": "405000", "msg": "Request method 'GET' is not supported"})
         token = f"2neAiuYvAU61{secrets.token_urlsafe(48)}=="
-        self._tokens[token] = now_ns + _TOKEN_LIFE_NS
+        self._tokens[token] = now_ns + self.token_life_ns
         if len(self._tokens) > _MOST_TOKENS:
             self._tokens.popitem(last=False)
         server = {
@@ -208,7 +266,7 @@ class Kucoin(Venue):
             "priceLimitRate": "0.1",
             "minFunds": "0.1",
             "isMarginEnabled": False,
-            "enableTrading": True,
+            "enableTrading": symbol not in self.halted,
         }
 
     def _ticker(self, symbol: int, name: str, mid: float, turnover: float) -> dict[str, Any]:

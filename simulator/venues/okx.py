@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from simulator.frames import HEADERS
+from simulator.limits import Limit
 from simulator.market import Quotes, Trades
 from simulator.universe import QUOTE
 from simulator.venues.base import (
     NOT_FOUND,
+    TOO_MANY,
     Peer,
     Reply,
     Request,
@@ -19,6 +21,7 @@ from simulator.venues.base import (
     Venue,
     compact,
     interval_seconds,
+    limited,
     number,
     plain,
     read_json,
@@ -33,6 +36,13 @@ class Okx(Venue):
     NAME = "okx"
     PATH = "/ws/v5/public"
     CHANNELS = ("trades", "bbo-tbt")
+    PING = "ping"
+    LIMITS = (
+        Limit(100, 2.0, {"/api/v5/market/trades": 1}, other=0),
+        Limit(20, 2.0, {"/api/v5/market/history-trades": 1}, other=0),
+        Limit(40, 2.0, {"/api/v5/market/candles": 1}, other=0),
+        Limit(20, 2.0, {"/api/v5/market/history-candles": 1}, other=0),
+    )
 
     def native_of(self, base: str) -> str:
         """`BTC` -> `BTC-USDT`."""
@@ -126,8 +136,19 @@ class Okx(Venue):
         if idle_s > 30:
             peer.close(4004, "No data received in 30s.")
 
+    def closing_notice(self, peer: Peer, now_ns: int) -> str:
+        """Code 64008, sent about 30 s before a service upgrade closes the socket."""
+        words = "The connection will soon be closed for a service upgrade. Please reconnect."
+        return compact({"event": "notice", "code": "64008", "msg": words, "connId": peer.tag[:8]})
+
+    def refusal(self, status: int) -> Any:
+        """50011: too many; 50001: unavailable."""
+        if status == TOO_MANY:
+            return {"code": "50011", "msg": "Too Many Requests", "data": []}
+        return {"code": "50001", "msg": "Service temporarily unavailable. Try again later", "data": []}
+
     def rest(self, request: Request, now_ns: int) -> Reply:
-        """Instruments, tickers, candles, time."""
+        """Instruments, tickers, candles, trades, time."""
         if request.path == "/api/v5/public/time":
             return _ok([{"ts": str(self.stamp(now_ns) // _MS)}])
         if request.path == "/api/v5/public/instruments":
@@ -136,7 +157,38 @@ class Okx(Venue):
             return _ok([self._ticker(*row, now_ns) for row in self.listed()])
         if request.path in ("/api/v5/market/candles", "/api/v5/market/history-candles"):
             return self._candles(request.query, now_ns)
+        if request.path == "/api/v5/market/trades":
+            return self._fills(request.query, "", 500)
+        if request.path == "/api/v5/market/history-trades":
+            return self._fills(request.query, "stamp_ns" if request.query.get("type") == "2" else "trade_id", 100)
         return NOT_FOUND
+
+    def _fills(self, query: dict[str, str], cursor: str, most: int) -> Reply:
+        """Single fills, newest first; `after` asks for older ones than a trade id or a time in ms, `before` for newer."""
+        rows = self.fills_of(query.get("instId", ""))
+        if rows is None:
+            return Reply({"code": "51001", "msg": "Instrument ID doesn't exist.", "data": []})
+        symbol, limit = self.symbol_of[query["instId"]], limited(query.get("limit"), 100, most)
+        if cursor:
+            place = rows["trade_id"] if cursor == "trade_id" else rows["stamp_ns"] // _MS
+            after, before = number(query.get("after")), number(query.get("before"))
+            rows = rows[
+                (True if after is None else place < after) & (True if before is None else place > before) & (place > 0)
+            ]
+        return _ok(
+            [
+                {
+                    "instId": query["instId"],
+                    "side": "buy" if side > 0 else "sell",
+                    "sz": self.size_text(symbol, units),
+                    "source": "0",
+                    "px": self.prices[symbol][price],
+                    "tradeId": str(trade_id),
+                    "ts": str(stamp_ns // _MS),
+                }
+                for trade_id, stamp_ns, price, units, side, _ in rows[-limit:][::-1].tolist()
+            ]
+        )
 
     def _instrument(self, symbol: int, name: str) -> dict[str, Any]:
         return {
@@ -154,7 +206,7 @@ class Okx(Venue):
             "tickSz": plain(10.0 ** -self.prices[symbol].decimals, 12),
             "lotSz": plain(10.0 ** -int(self.universe.size_decimals[symbol])),
             "minSz": plain(10.0 ** -int(self.universe.size_decimals[symbol])),
-            "state": "live",
+            "state": "suspend" if symbol in self.halted else "live",
             "ruleType": "normal",
         }
 

@@ -7,7 +7,7 @@ import pytest
 
 from flows.services import Child, Services, ServicesError
 from market.settings import Settings
-from tests.flows.whole import until
+from tests.flows.whole import names_of, until
 
 ECHO = """
 import sys
@@ -31,15 +31,14 @@ def services(settings):
 
 def writer_of_us():
     """The writer process of this test, if it runs."""
-    mine = psutil.Process().children()
-    return next((p for p in mine if p.status() != psutil.STATUS_ZOMBIE and "sinks.writer" in p.cmdline()), None)
+    return next((process for process in psutil.Process().children() if "sinks.writer" in names_of([process])), None)
 
 
 def test_a_live_feed_has_no_simulator(services):
     assert services.endpoints == {}
-    names = [" ".join(process.cmdline()) for process in psutil.Process().children()]
-    assert any("sinks.writer" in name for name in names)
-    assert not any("-m simulator" in name for name in names)
+    names = names_of(psutil.Process().children())
+    assert "sinks.writer" in names
+    assert "-m simulator" not in names
 
 
 def test_a_writer_that_ends_is_started_again(services):

@@ -52,3 +52,9 @@ def test_rejects_of_raw_frames_are_counted_by_venue(caplog):
     counters = wiring._counters(found)
     assert counters["okx"].rejects == 3
     assert "okx: 2 frames rejected: malformed" in caplog.text
+
+
+def test_a_cluster_is_known_by_its_options():
+    assert wiring.is_cluster(["run", "flows.mie", "-i", "0", "-a", "a:1;b:1"], {})
+    assert wiring.is_cluster(["run", "flows.mie"], {"BYTEWAX_ADDRESSES": "a:1;b:1"})
+    assert not wiring.is_cluster(["run", "flows.mie", "-w", "2"], {})
