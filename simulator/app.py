@@ -11,7 +11,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,8 +19,11 @@ from typing import Any, TextIO
 from market.venues import VENUES
 from simulator.burst import Burst
 from simulator.events import Record
+from simulator.faults.control import Control
+from simulator.faults.schedule import Entry, random_orders
 from simulator.feed import Feed, beat
 from simulator.history import History
+from simulator.listener import Listener
 from simulator.market import Market
 from simulator.server import Connection, Port
 from simulator.universe import build_universe
@@ -33,7 +36,10 @@ PARENT_CHECK_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is asked to do. `rate` counts ticks a second over all venues; 0 = as fast as they are read."""
+    """What a run is asked to do.
+
+    `rate` counts ticks a second over all venues; 0 = as fast as they are read. `fault_rate` counts faults a minute.
+    """
 
     rate: float = 2000.0
     seed: int = 1
@@ -48,6 +54,9 @@ class Options:
     burst: bool = False
     ledger: bool = False
     follow_parent: bool = False
+    faults: tuple[Entry, ...] = ()
+    fault_seed: int = 1
+    fault_rate: float = 0.0
 
     @property
     def paced(self) -> bool:
@@ -58,9 +67,11 @@ class Options:
 class Simulator:
     """Model, venues and ports of one run."""
 
-    def __init__(self, options: Options, truth: TextIO, ledger: TextIO | None) -> None:
+    def __init__(self, options: Options, truth: TextIO, ledger: TextIO | None, faults: TextIO) -> None:
+        """Build everything; open nothing. Raises `OrderError` if a fault of the options cannot be."""
         self._options = options
         self._truth = truth
+        self._faults = faults
         burst = options.burst or not options.paced
         universe = build_universe(options.symbols, options.venues)
         start_ns = time.time_ns()
@@ -81,17 +92,17 @@ class Simulator:
         ]
         self._feed = None if burst else Feed(self.market, history, self.ports, ledger.writelines if ledger else None)
         self._burst = Burst(self.market, self.ports, options.rate) if burst else None
+        self.control = Control(self.ports, self._fault, paced=not burst)
+        for _, order in options.faults:
+            self.control.check(order)
 
-    async def listen(self) -> list[asyncio.Server]:
+    async def listen(self) -> None:
         """Open every venue's port on the loopback interface."""
         tls = _tls_context(self._options)
-        servers = []
         for port in self.ports:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(_factory(port), "127.0.0.1", 0, ssl=tls, backlog=512)
-            port.listening(server.sockets[0].getsockname()[1], tls=tls is not None)
-            servers.append(server)
-        return servers
+            port.listener = Listener(_factory(port), tls)
+            port.listening(port.listener.port, tls=tls is not None)
+            await port.listener.open()
 
     def endpoints(self) -> dict[str, Any]:
         """Return the content of `endpoints.json`."""
@@ -118,12 +129,36 @@ class Simulator:
         assert engine is not None
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(beat(self.ports))]
         tasks.append(asyncio.create_task(stop.wait(), name="stop"))  # type: ignore[arg-type]
+        schedules = [asyncio.create_task(schedule) for schedule in self._schedules()]
         done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
+        for task in (*running, *schedules):
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *schedules, return_exceptions=True)
+        if self._feed is not None:
+            self._feed.finish()
         for task in done:
             task.result()
+
+    def close(self) -> None:
+        """Stop listening and say goodbye."""
+        for port in self.ports:
+            if port.listener is not None:
+                port.listener.close()
+            for client in tuple(port.clients):
+                client.close(1001, "going away")
+
+    def _schedules(self) -> list[Coroutine[Any, Any, None]]:
+        options, universe = self._options, self.market.universe
+        made = [self.control.follow(options.faults)] if options.faults else []
+        if options.fault_rate > 0:
+            symbols = {port.venue.NAME: sorted(port.venue.symbols(), key=universe.symbols.index) for port in self.ports}
+            orders = random_orders(options.fault_seed, options.fault_rate, symbols)
+            made.append(self.control.follow(orders))
+        return made
+
+    def _fault(self, line: dict[str, Any]) -> None:
+        self._faults.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._faults.flush()
 
     def _record(self, record: Record) -> None:
         self._truth.write(json.dumps(record, separators=(",", ":")) + "\n")
@@ -139,9 +174,9 @@ async def serve(options: Options) -> None:
     if options.duration_s is not None:
         loop.call_later(options.duration_s, stop.set)
     options.data_dir.mkdir(parents=True, exist_ok=True)
-    with _files(options) as (truth, ledger):
-        simulator = Simulator(options, truth, ledger)
-        servers = await simulator.listen()
+    with _files(options) as (truth, ledger, faults):
+        simulator = Simulator(options, truth, ledger, faults)
+        await simulator.listen()
         endpoints = simulator.endpoints()
         _write_atomically(options.data_dir / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")
         ports = " ".join(f"{port.venue.NAME}={port.ws.rpartition(':')[2]}" for port in simulator.ports)
@@ -153,11 +188,7 @@ async def serve(options: Options) -> None:
         finally:
             if watch is not None:
                 watch.cancel()
-            for server in servers:
-                server.close()
-            for port in simulator.ports:
-                for client in tuple(port.clients):
-                    client.close(1001, "going away")
+            simulator.close()
             await asyncio.sleep(0)
             _write_atomically(options.data_dir / "stats.json", json.dumps(simulator.stats()) + "\n")
 
@@ -180,16 +211,16 @@ def _read_stdin(stop: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _files(options: Options) -> Iterator[tuple[TextIO, TextIO | None]]:
+def _files(options: Options) -> Iterator[tuple[TextIO, TextIO | None, TextIO]]:
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context((options.data_dir / "wicks.jsonl").open("w"))
         ledger = stack.enter_context((options.data_dir / "trades.csv").open("w")) if options.ledger else None
         if ledger is not None:
-            ledger.write("venue,symbol,trade_id,price,size\n")
-        yield truth, ledger
+            ledger.write("venue,symbol,trade_id,price,size,fills,sent\n")
+        yield truth, ledger, stack.enter_context((options.data_dir / "faults.jsonl").open("w"))
 
 
-def _factory(port: Port) -> type[asyncio.Protocol] | Any:
+def _factory(port: Port) -> Callable[[], asyncio.Protocol]:
     return lambda: Connection(port)
 
 

@@ -1,7 +1,7 @@
 """The loop that makes the market happen: blocks from the model, frames to the clients when they are due.
 
-Every row goes through `_send_due` and every frame through its connection, so a fault (a stall, a loss, a delay) can
-sit at either without the model or the venues knowing.
+Every row goes through `_send_due`: into the venue's history, then through the port's row faults if there are any, then
+to the clients and into the ledger. Neither the model nor the venues know of faults.
 """
 
 from __future__ import annotations
@@ -88,18 +88,42 @@ class Feed:
                 trades.add(block.trades[port.venue.NAME])
                 quotes.add(block.quotes[port.venue.NAME])
         for port, trades, quotes in self._lanes:
-            self._send_due(port, trades.take(now_ns), quotes.take(now_ns))
+            self._send_due(port, trades.take(now_ns), quotes.take(now_ns), now_ns)
 
-    def _send_due(self, port: Port, trades: Trades | None, quotes: Quotes | None) -> None:
+    def finish(self) -> None:
+        """Note in the ledger what faults still hold back: it was made and not sent."""
+        for port, _, _ in self._lanes:
+            for fault in port.row_faults:
+                for rows in fault.held():
+                    self._note(port, rows, withheld=True)
+
+    def _send_due(self, port: Port, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> None:
         venue = port.venue
+        if trades is not None:
+            venue.log.add(trades)
+        if port.row_faults:
+            trades, quotes = self._through_faults(port, trades, quotes, now_ns)
         if quotes is not None and port.clients:
             venue.quotes(quotes, venue.routes)
         if trades is not None:
-            if self._ledger is not None and port.clients:
-                self._ledger(venue.ledger_lines(trades))
+            self._note(port, trades)
             port.trades += venue.trades(trades, venue.routes)
         for client in tuple(port.clients):
             client.flush()
+
+    def _through_faults(
+        self, port: Port, trades: Trades | None, quotes: Quotes | None, now_ns: int
+    ) -> tuple[Trades | None, Quotes | None]:
+        for fault in tuple(port.row_faults):
+            trades, quotes = fault.pass_on(trades, quotes, now_ns)
+            for rows in fault.withheld:
+                self._note(port, rows, withheld=True)
+            fault.withheld.clear()
+        return trades, quotes
+
+    def _note(self, port: Port, trades: Trades, *, withheld: bool = False) -> None:
+        if self._ledger is not None and (port.clients or port.venue.owed):
+            self._ledger(port.venue.ledger_lines(trades, withheld=withheld))
 
 
 async def beat(ports: list[Port]) -> None:

@@ -43,6 +43,12 @@ def frame(text: str) -> str:
     return HEADERS[len(text)] + text
 
 
+def payload_of(framed: str) -> str:
+    """Return the payload of an unmasked text frame that was made here."""
+    length = ord(framed[1])
+    return framed[{126: 4, 127: 10}.get(length, 2) :]
+
+
 def decimal_text(ticks: int, decimals: int) -> str:
     """Return `ticks * 10**-decimals` in plain digits with exactly `decimals` of them after the point."""
     if decimals == 0:

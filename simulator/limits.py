@@ -33,10 +33,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where a window stands after a request: units used, and seconds until the next one begins."""
+    """Where a window stands after a request: units used, and when the next one begins, in epoch and in coming seconds."""
 
     limit: Limit
     used: int
+    until_s: float
     left_s: float
 
     @property
@@ -66,5 +67,6 @@ class Budget:
             begun, used = self._used.get(key, (window, 0))
             used = units + (used if begun == window else 0)
             self._used[key] = window, used
-            spent.append(Spent(limit, used, (window + 1) * limit.per_s - now_s))
+            until_s = (window + 1) * limit.per_s
+            spent.append(Spent(limit, used, until_s, until_s - now_s))
         return spent

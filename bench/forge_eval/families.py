@@ -46,7 +46,7 @@ class Family:
     wicks: bool = False
     exact: bool = False
     pooled: bool = True
-    symbols: int = 24
+    symbols: int = 20
 
 
 def calm(rng: Rng, symbols: int) -> Plan:
@@ -122,13 +122,13 @@ def _kill(rng: Rng, plan: Plan, one: Instrument, venue: int, span: tuple[float, 
 
 
 def premium(rng: Rng, symbols: int) -> Plan:
-    """One venue's premium drifts by up to 3.5 % in one and a half to three minutes, with wicks on top."""
-    seconds = 200.0
+    """One venue's premium drifts by up to 3.5 % in one to two minutes, with wicks on top."""
+    seconds = 130.0
     plan = market(rng, symbols, seconds, venues=(3, 6), rates=(2, 30))
     for one in plan.instruments:
         venue = int(rng.choice(list(one.listings)))
         size = sign(rng) * rng.uniform(0.02, 0.035)
-        one.listings[venue].own.append(Ramp(8000, rng.uniform(90, 180) * 1000, size))
+        one.listings[venue].own.append(Ramp(8000, rng.uniform(60, 120) * 1000, size))
         one.spikes += [spike(rng, one, at) for at in moments(rng, seconds, (15, 25))]
     return plan
 
@@ -264,7 +264,7 @@ FAMILIES: Final = {
     "two venues": Family(two_venues, wicks=True),
     "two-venue crash": Family(two_venue_crash, exact=True),
     "stale": Family(stale, wicks=True, exact=True),
-    "premium": Family(premium, wicks=True, symbols=12),
+    "premium": Family(premium, wicks=True, symbols=10),
     "wide alt": Family(wide_alt, wicks=True),
     "halt": Family(halt, exact=True),
     "clocks": Family(clocks, wicks=True),

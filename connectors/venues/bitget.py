@@ -189,20 +189,20 @@ def control(frame: bytes) -> Control | None:
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
     for at, message in enumerate(messages):
-        arg = message.arg
+        arg, data = message.arg, message.data
         channel, native = arg.channel, arg.instId
         if arg.instType != SPOT:
             if arg.instType not in DERIVATIVES:  # an older dialect, or a newer
                 batch.others.append(at)
                 continue
             native = f"{arg.instType}/{native}"
-        if channel == TRADES and message.data:
+        if channel == TRADES and data:
             if message.action == "snapshot":
                 batch.replayed.append(at)
-            for row in message.data:
+            for row in data:
                 trades.append((at, native, row.price, row.size, row.side, row.tradeId, row.ts))
-        elif channel == QUOTES and message.data:
-            for row in message.data:
+        elif channel == QUOTES and data:
+            for row in data:
                 bid = row.bids[0] if row.bids else _ABSENT
                 ask = row.asks[0] if row.asks else _ABSENT
                 quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, row.ts))

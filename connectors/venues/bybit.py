@@ -184,10 +184,10 @@ def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     for at, message in enumerate(messages):
         channel, _, native = message.topic.rpartition(".")
         data = message.data
-        if channel == TRADES and isinstance(data, list) and data and not data[0].L:
+        if channel == TRADES and type(data) is list and data and not data[0].L:
             for row in data:
                 trades.append((at, native, row.p, row.v, row.S, row.i, row.T))
-        elif channel == QUOTES and isinstance(data, _Book):
+        elif channel == QUOTES and type(data) is _Book:
             bid = data.b[0] if data.b else _ABSENT
             ask = data.a[0] if data.a else _ABSENT
             quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))

@@ -57,10 +57,10 @@ class _Data(msgspec.Struct, gc=False):
     A ticker's `time` is that of the last trade, hours old on a quiet pair: no time of the quote.
     """
 
-    price: float | None = nan
+    symbol: str = ""
     side: str = ""
     size: float | None = nan
-    symbol: str = ""
+    price: float | None = nan
     time: int = 0
     tradeId: str = ""
     asks: _Level | None = None
@@ -219,7 +219,7 @@ def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     for at, message in enumerate(messages):
         channel, _, native = message.topic.partition(":")
         data = message.data
-        if not isinstance(data, _Data):
+        if type(data) is not _Data:
             batch.others.append(at)
         elif channel == TRADES:
             trades.append((at, data.symbol, data.price, data.size, data.side, data.tradeId, data.time))

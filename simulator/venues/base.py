@@ -226,6 +226,10 @@ class Venue:
             self.unsubscribe(peer, channel, symbol)
         self.owed |= lost
 
+    def symbols(self) -> set[str]:
+        """Return our names of all it lists, listed now or not."""
+        return {self.universe.symbols[symbol] for symbol in (*self.listing, *self._off)}
+
     def halt(self, symbol: int, *, on: bool) -> None:
         """Stop or resume trading in a symbol that stays listed."""
         (self.halted.add if on else self.halted.discard)(symbol)

@@ -7,7 +7,6 @@ market without gaps, and `range` covers all fills of the taker's order.
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Any, Final
 
 from simulator.frames import HEADERS
@@ -147,7 +146,7 @@ class Gateio(Venue):
         return {
             f"{name}-Requests-Remain": str(max(0, window.limit.most - window.used)),
             f"{name}-Limit": str(window.limit.most),
-            f"{name}-Reset-Timestamp": str(int(time.time() + window.left_s)),
+            f"{name}-Reset-Timestamp": str(int(window.until_s)),
         }
 
     def rest(self, request: Request, now_ns: int) -> Reply:

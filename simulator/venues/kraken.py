@@ -233,9 +233,8 @@ class Kraken(Venue):
         else:  # the cursor is a time, so rows of one time must not be torn apart
             rows = rows[rows["stamp_ns"] > since]
             if len(rows) > count:
-                last = rows["stamp_ns"][count]
-                whole = int(np.searchsorted(rows["stamp_ns"], last))
-                rows = rows[: whole or int(np.searchsorted(rows["stamp_ns"], last, side="right"))]
+                torn = np.flatnonzero(rows["stamp_ns"] == rows["stamp_ns"][count])
+                rows = rows[: torn[0] or torn[-1] + 1]
         found = [
             [
                 self.prices[symbol][price],

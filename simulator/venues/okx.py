@@ -164,7 +164,7 @@ class Okx(Venue):
         return NOT_FOUND
 
     def _fills(self, query: dict[str, str], cursor: str, most: int) -> Reply:
-        """Single fills, newest first; `after` asks for older ones than a trade id or a time in ms, `before` for newer."""
+        """Single fills, newest first: older than `after`, newer than `before`, which are trade ids or times in ms."""
         rows = self.fills_of(query.get("instId", ""))
         if rows is None:
             return Reply({"code": "51001", "msg": "Instrument ID doesn't exist.", "data": []})
