@@ -134,6 +134,8 @@ class Recording:
         while self._read < self._rows:
             table = pl.scan_parquet(self._path).select(list(COLUMNS)).slice(self._read, CHUNK_ROWS).collect()
             self._read += len(table)
+            if self._rows > CHUNK_ROWS:
+                log.info("read %.0f %% of the recording, %d ticks", 100 * self._read / self._rows, self._read)
             ticks, rejects = frame_to_ticks(table, self._table.codes)
             for reason in rejects.keys() - self.rejects.keys():
                 log.warning("%s: first row rejected: %s", self._path, reason)
