@@ -1,8 +1,8 @@
 """From a folder of raw frames to a tick recording, so that there is one way to replay.
 
 Every venue's files are decoded as a stream and the streams are merged by receive time into Parquet files of PART_ROWS,
-one folder of them being the recording. Memory: DECODE_FRAMES frames a venue with their ticks, and one part, about
-100 MB in all, however long the recording is.
+one folder of them being the recording. Memory: DECODE_FRAMES frames a venue with their ticks, and one part, some
+170 MB in all, however long the recording is.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ def import_folder(folder: Path, into: Path) -> tuple[Path, Imported]:
     shutil.rmtree(recording, ignore_errors=True)  # of a process of the same id that was killed
     recording.mkdir(parents=True)
     imported = Imported()
-    with _progress(files) as advance:
-        ticks = read_folder(files, imported, advance)
-        for number, part in enumerate(_parts(ticks)):
-            _write_part(part, imported.names, recording / f"{number:06d}.parquet")
+    try:
+        with _progress(files) as advance:
+            for number, part in enumerate(_parts(read_folder(files, imported, advance))):
+                _write_part(part, imported.names, recording / f"{number:06d}.parquet")
+    except BaseException:  # Ctrl-C too: nobody else knows of the folder
+        shutil.rmtree(recording, ignore_errors=True)
+        raise
     return recording, imported
 
 

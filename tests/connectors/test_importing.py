@@ -165,6 +165,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "okx" / "1.jsonl").mkdir(parents=True)
     with pytest.raises(RecordingError, match=r"1\.jsonl cannot be read: Is a directory"):
         import_folder(tmp_path, tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []
 
 
 def test_an_imported_folder_is_a_recording(tmp_path, monkeypatch):
