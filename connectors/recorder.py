@@ -2,9 +2,9 @@
 
 Frames are gathered for a second at most and written as one block, a complete gzip member. So kill -9 loses the last
 second at most, what is on disk is readable to its last whole block, and `zcat` reads it while it grows. polars encodes
-and compresses a block for two thirds of what msgspec and zlib take together; the price is its memory,
-so the collector imports this module only when it records. Frames that are not UTF-8 are written with replacement
-characters. `connectors.frame_files` reads it back.
+and compresses a block for two thirds of what msgspec and zlib take together; the price is its memory, so the collector
+imports this module only when it records. Frames that are not UTF-8 are written with replacement characters.
+`connectors.frame_files` reads it back.
 """
 
 from __future__ import annotations
