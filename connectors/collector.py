@@ -16,19 +16,23 @@ import socket
 import ssl as tls
 import sys
 from collections import Counter, deque
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from connectors.clock import ReceiveClock
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
-from connectors.recorder import Recorder
 from connectors.session import Session
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, I64, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks, join
 from market.venues import VENUE_CODES
+
+if TYPE_CHECKING:
+    from connectors.recorder import Recorder, RecordFolder
 
 FLUSH_S: Final = 0.005
 """Frames are decoded and sent on this often; a watermark is at most this old when it leaves."""
@@ -46,7 +50,14 @@ log = logging.getLogger("mie.collector")
 class VenueFeed:
     """One venue in this process: its sessions, its decoder, its counters."""
 
-    def __init__(self, name: str, config: CollectorConfig, clock: ReceiveClock, context: tls.SSLContext | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: CollectorConfig,
+        clock: ReceiveClock,
+        context: tls.SSLContext | None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.name = name
         self.code = VENUE_CODES[name]
         self.counters = VenueCounters()
@@ -58,7 +69,7 @@ class VenueFeed:
         self._reasons: Counter[str] = Counter()
         self._status_due_ns = 0
         self._ticked_ns = clock()
-        self._recorder = Recorder(Path(config.record_dir) / name) if config.record_dir else None
+        self._recorder = recorder
         topics = self._venue.topics(sorted(self._catalog.codes))
         size = self._venue.LIMITS.topics_per_connection
         self.sessions = [
@@ -77,6 +88,7 @@ class VenueFeed:
     def flush(self) -> TickBatch:
         """Decode what arrived and promise that this was all."""
         watermark_ns = self._clock() - 1
+        self._record(watermark_ns)
         parts = [self._decode(session) for session in self.sessions if session.frames]
         if not parts:
             ticks = empty_ticks()
@@ -94,7 +106,6 @@ class VenueFeed:
         stamps = np.repeat(
             np.array([receive_ns for _, receive_ns in chunks], np.int64), [len(messages) for messages, _ in chunks]
         )
-        self._record(frames, stamps)
         decoded = self._venue.decode(frames, stamps, self._catalog)
         for frame in decoded.control:
             session.on_control(frame)
@@ -103,14 +114,21 @@ class VenueFeed:
         ticks: Rows = decoded.ticks
         return ticks
 
-    def _record(self, frames: list[bytes], receive_ns: I64) -> None:
+    def _record(self, now_ns: int) -> None:
+        """Record what all sessions received, in receive order: so it is read back."""
         if self._recorder is None:
             return
+        chunks = sorted(chain.from_iterable(session.frames for session in self.sessions), key=itemgetter(1))
         try:
-            self._recorder.write(frames, receive_ns)
+            for messages, receive_ns in chunks:
+                self._recorder.write(messages, receive_ns)
+            self._recorder.flush(now_ns)
         except OSError as error:
-            log.error("%s: raw frames are not recorded any more: %s", self.name, error)
-            self._recorder = None
+            self._stop_recording(error)
+
+    def _stop_recording(self, error: OSError) -> None:
+        log.error("%s: raw frames are not recorded any more: %s", self.name, error)
+        self._recorder = None
 
     def _reject(self, reject: Reject) -> None:
         self.rejected.append(reject)
@@ -140,8 +158,13 @@ class VenueFeed:
 
     def close(self) -> None:
         """Close the recording."""
-        if self._recorder is not None:
+        self._record(self._clock())
+        if self._recorder is None:
+            return
+        try:
             self._recorder.close()
+        except OSError as error:
+            self._stop_recording(error)
 
 
 class Collector(asyncio.Protocol):
@@ -153,6 +176,7 @@ class Collector(asyncio.Protocol):
         self._sessions: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
+        self._records: RecordFolder | None = None
         self._clock = ReceiveClock()
         self._lines = bytearray()
         self._paused = False
@@ -209,7 +233,7 @@ class Collector(asyncio.Protocol):
 
     def _serve(self, name: str) -> None:
         assert self._config is not None
-        feed = VenueFeed(name, self._config, self._clock, self._context)
+        feed = VenueFeed(name, self._config, self._clock, self._context, self._recorder(name))
         self._feeds[name] = feed
         for session in feed.sessions:
             if self._paused:
@@ -217,6 +241,16 @@ class Collector(asyncio.Protocol):
             task = asyncio.create_task(session.run())
             task.add_done_callback(self._session_ended)
             self._sessions.append(task)
+
+    def _recorder(self, name: str) -> Recorder | None:
+        assert self._config is not None
+        if self._config.record_dir is None:
+            return None
+        from connectors.recorder import Recorder, RecordFolder  # brings polars: 40 MB that only a recording costs
+
+        if self._records is None:
+            self._records = RecordFolder(Path(self._config.record_dir), self._config.record_max_mb << 20)
+        return Recorder(self._records, name)
 
     def _session_ended(self, task: asyncio.Task[None]) -> None:
         """End the process over a bug in a session: a venue must not fall silent without a word."""
@@ -244,11 +278,13 @@ class Collector(asyncio.Protocol):
         for task in self._sessions:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        if self._failure is None and not self._transport.is_closing():
+            self._finish()
+        for feed in self._feeds.values():
+            feed.close()  # also when the worker is gone: what was received is on record
         if self._failure is not None:
             self._transport.abort()
             raise self._failure
-        if not self._transport.is_closing():
-            self._finish()
 
     def _finish(self) -> None:
         for feed in self._feeds.values():
@@ -256,7 +292,6 @@ class Collector(asyncio.Protocol):
             self._transport.write(encode_batch(batch))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))
-            feed.close()
         self._transport.close()
 
 
