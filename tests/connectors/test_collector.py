@@ -58,13 +58,13 @@ def feed_of(name="binance", wall=None, **options):
 def test_frames_become_ticks_with_their_receive_times():
     wall = Wall()
     feed = feed_of(wall=wall)
-    feed.sessions[0].frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
+    feed.sessions[0].current.frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
     wall.now_ns = START_NS + 20
     batch = feed.flush()
     assert batch.ticks["receive_ns"].tolist() == [START_NS + 5, START_NS + 5, START_NS + 9]
     assert batch.ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
     assert batch.ticks["symbol"].tolist() == [0, 1, 0]
-    assert feed.sessions[0].frames == []
+    assert feed.sessions[0].current.frames == []
     assert START_NS + 9 <= batch.watermark_ns <= START_NS + 20
 
 
@@ -76,7 +76,7 @@ def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_
         feed = VenueFeed("binance", config(), clock, None)
         batches = []
         for number in range(5):
-            feed.sessions[0].frames = [([trade(number)], clock())]
+            feed.sessions[0].current.frames = [([trade(number)], clock())]
             batches.append(feed.flush())
             wall.now_ns -= 1_000_000  # the system's clock is being set back
         return batches
@@ -87,7 +87,7 @@ def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_
 def test_rejects_are_counted_and_a_sample_kept(caplog):
     feed = feed_of()
     junk = [b"{" + b"x" * 500] * 100
-    feed.sessions[0].frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
+    feed.sessions[0].current.frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
     batch = feed.flush()
     assert batch.ticks["trade_id"].tolist() == [b"2"]
     assert (feed.counters.rejects, feed.counters.unknown_symbols) == (100, 1)
@@ -114,7 +114,7 @@ def test_a_connected_venue_without_ticks_is_stale_and_with_them_live_again():
 
     def state_after(seconds, frames=()):
         wall.now_ns += int(seconds * 1e9)
-        feed.sessions[0].frames = [(list(frames), wall.now_ns)] if frames else []
+        feed.sessions[0].current.frames = [(list(frames), wall.now_ns)] if frames else []
         return feed.flush().status.state
 
     feed.counters.state = "live"
@@ -145,7 +145,7 @@ def test_topics_are_spread_over_connections():
         return VenueFeed("kucoin", many, ReceiveClock(), None)
 
     feed = run(build())
-    assert [len(session._topics) for session in feed.sessions] == [300, 300, 200]
+    assert [len(session.native_of) for session in feed.sessions] == [300, 300, 200]
 
 
 def test_connections_of_a_venue_are_merged_in_receive_order():
@@ -157,14 +157,14 @@ def test_connections_of_a_venue_are_merged_in_receive_order():
 
     feed = run(build())
     assert len(feed.sessions) == 2
-    feed.sessions[0].frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
-    feed.sessions[1].frames = [([trade(2, "C2USDT")], START_NS + 2)]
+    feed.sessions[0].current.frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
+    feed.sessions[1].current.frames = [([trade(2, "C2USDT")], START_NS + 2)]
     assert feed.flush().ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
 
 
 def test_raw_frames_are_recorded_as_received(tmp_path):
     feed = feed_of(record_dir=str(tmp_path))
-    feed.sessions[0].frames = [
+    feed.sessions[0].current.frames = [
         ([trade(1), b'{"result":null,"id":1}', b"junk"], START_NS + 5),
         ([trade(2)], START_NS + 9),
     ]
@@ -181,7 +181,7 @@ def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, c
     (tmp_path / "binance").write_text("a file, not a folder")
     feed = feed_of(record_dir=str(tmp_path))
     for number in range(2):
-        feed.sessions[0].frames = [([trade(number)], START_NS)]
+        feed.sessions[0].current.frames = [([trade(number)], START_NS)]
         assert feed.flush().ticks.size == 1
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 
