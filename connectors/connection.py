@@ -191,7 +191,7 @@ class Connection:
         if now_s - link.heard_s > beat.silence_s:
             text = f"no frame for {beat.silence_s:.0f} s"
             raise LinkError(text)
-        if self._ticked or not self.asked_ns:
+        if self._ticked or not self._owner.native_of:
             self._data_s, self._ticked = now_s, False
         if now_s - self._data_s > self._owner.patience_s:
             text = f"no tick for {self._owner.patience_s:.0f} s"

@@ -28,7 +28,7 @@ LIFE_PART: Final = 0.9
 JITTER: Final = 0.1
 OVERLAP_S: Final = 5.0
 """Least time for which old and new connection both deliver: what is under way on the old one still arrives."""
-HANDOVER_S: Final = 60.0
+HANDOVER_S: Final = 30.0
 """A successor that does not deliver what the old one does by then is given up, and tried again as much later."""
 REFUSED_S: Final = 300.0
 REFUSED_MOST_S: Final = 21_600.0
