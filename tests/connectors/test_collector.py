@@ -13,7 +13,7 @@ from connectors.pipe import BatchReader, CollectorConfig, Endpoint, Serve, Stop,
 from connectors.recording import read_folder
 from market.schema import END_OF_INPUT
 from tests.connectors.feeds import check_promises
-from tests.connectors.peers import listening, passing, run
+from tests.connectors.peers import listening, passing, run, talking
 from tests.connectors.ticks import START_NS
 
 SYMBOLS = ["BTC-USDT", "ETH-USDT"]
@@ -146,6 +146,56 @@ def test_topics_are_spread_over_connections():
 
     feed = run(build())
     assert [len(session.native_of) for session in feed.sessions] == [300, 300, 200]
+
+
+def test_bybit_s_topics_are_spread_by_their_length_too():
+    """All args of a connection together: at most 21,000 characters."""
+    natives = {f"LONGESTNAME{number:09}-USDT": f"LONGESTNAME{number:09}USDT" for number in range(600)}
+
+    async def build():
+        many = CollectorConfig(sorted(natives), {"bybit": natives}, {}, seed=1)
+        return VenueFeed("bybit", many, ReceiveClock(), None)
+
+    feed = run(build())
+    assert sum(len(session.natives) for session in feed.sessions) == 600
+    assert len(feed.sessions) > 2
+    for session in feed.sessions:
+        assert len(session.native_of) <= 800
+        assert len(json.dumps(list(session.native_of), separators=(",", ":"))) <= 21_000
+
+
+def test_going_over_to_other_symbols_opens_and_ends_sessions():
+    natives = {f"C{number}-USDT": f"C{number}USDT" for number in range(600)}
+
+    async def check():
+        many = CollectorConfig(sorted(natives), {"binance": natives}, {}, seed=1)
+        feed = VenueFeed("binance", many, ReceiveClock(Wall()), None)
+        first, second = feed.sessions
+        started, ended = feed.update({s: n for s, n in natives.items() if n in first.natives})
+        assert (started, ended, feed.sessions) == ([], [second], [first])
+        (started,), ended = feed.update({**natives, "NEW-USDT": "NEWUSDT"})  # not of the run: left out
+        assert (ended, feed.sessions) == ([], [first, started])
+        assert first.natives | started.natives == set(natives.values())
+        return feed
+
+    feed = run(check())
+    feed.sessions[0].current.frames = [([trade(1, "C1USDT"), trade(2, "NEWUSDT")], START_NS)]
+    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
+
+
+def test_what_is_under_way_of_a_symbol_let_go_is_still_read():
+    feed = feed_of()
+    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
+    feed.sessions[0].current.frames = [([trade(1, "ETHUSDT")], START_NS)]
+    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
+    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
+    feed.sessions[0].current.frames = [([trade(2, "ETHUSDT")], START_NS)]
+    assert feed.flush().ticks.size == 0
+    assert feed.counters.unknown_symbols == 1
+
+
+async def _update(feed, natives):
+    return feed.update(natives)
 
 
 def test_connections_of_a_venue_are_merged_in_receive_order():
@@ -305,6 +355,51 @@ def test_a_reader_that_is_behind_holds_the_venue_up_and_loses_nothing(monkeypatc
         assert states[-1].reconnects == 0
 
     run(check())
+
+
+def test_the_venue_s_list_is_followed_without_a_restart(caplog):
+    caplog.set_level(logging.INFO)
+    halted = {"ETHUSDT"}
+    asked = []
+
+    def pairs():
+        rows = [
+            {"symbol": f"{base}USDT", "status": "BREAK" if f"{base}USDT" in halted else "TRADING", "baseAsset": base,
+             "quoteAsset": "USDT"}
+            for base in ("BTC", "ETH")
+        ]  # fmt: skip
+        return json.dumps({"symbols": rows}).encode()
+
+    async def rest(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = pairs() if halted != {"*"} else b"[]"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def acknowledge(peer):
+        async for frame in peer:
+            request = json.loads(frame)
+            asked.extend((request["method"], topic) for topic in request["params"] if topic.endswith("@trade"))
+            await peer.send(json.dumps({"result": None, "id": request["id"]}))
+
+    async def check():
+        async with listening(acknowledge) as url, talking(rest) as port:
+            reader = Reader()
+            endpoints = {"binance": Endpoint(url, f"http://127.0.0.1:{port}")}
+            await reader.say(CollectorConfig(SYMBOLS, NATIVES, endpoints, seed=1, refresh_s=0.1), Serve("binance"))
+            draining = asyncio.create_task(reader.read_to_the_end())
+            await passing(lambda: ("UNSUBSCRIBE", "ethusdt@trade") in asked)
+            halted.clear()
+            await passing(lambda: asked.count(("SUBSCRIBE", "ethusdt@trade")) == 2)
+            halted.add("*")  # no list at all: a fault, and no reason to let go of anything
+            await passing(lambda: "its list cannot be read" in caplog.text)
+            assert asked.count(("SUBSCRIBE", "btcusdt@trade")) == 1
+            assert ("UNSUBSCRIBE", "btcusdt@trade") not in asked
+            await reader.say(Stop())
+            await draining
+
+    run(check())
+    assert "binance: 1 symbols do not trade any more: ETH-USDT" in caplog.text
+    assert "binance: 1 symbols trade now: ETH-USDT" in caplog.text
 
 
 def test_a_bug_in_a_session_ends_the_process_and_not_just_the_venue(monkeypatch):
