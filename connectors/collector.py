@@ -17,15 +17,16 @@ import ssl as tls
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from connectors.clock import ReceiveClock
 from connectors.connection import Connection
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
-from connectors.recorder import Recorder
 from connectors.rest import RestError
 from connectors.route import Route
 from connectors.session import Session
@@ -33,8 +34,11 @@ from connectors.silence import SilenceTable
 from connectors.universe import natives_now, trading
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, I64, TRADE, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, VenueCounters, empty_ticks, join
 from market.venues import VENUE_CODES
+
+if TYPE_CHECKING:
+    from connectors.recorder import Recorder, RecordFolder
 
 FLUSH_S: Final = 0.005
 """Frames are decoded and sent on this often; a watermark is at most this old when it leaves."""
@@ -56,7 +60,14 @@ log = logging.getLogger("mie.collector")
 class VenueFeed:
     """One venue in this process: its sessions, its decoder, its counters."""
 
-    def __init__(self, name: str, config: CollectorConfig, clock: ReceiveClock, context: tls.SSLContext | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: CollectorConfig,
+        clock: ReceiveClock,
+        context: tls.SSLContext | None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.name = name
         self.code = VENUE_CODES[name]
         self.counters = VenueCounters()
@@ -73,7 +84,7 @@ class VenueFeed:
         self._reasons: Counter[str] = Counter()
         self._status_due_ns = 0
         self._ticked_ns = clock()
-        self._recorder = Recorder(Path(config.record_dir) / name) if config.record_dir else None
+        self._recorder = recorder
         self._route = Route.to(self._venue, clock, config.endpoints.get(name), context)
         self._rng = random.Random(f"{config.seed}-{name}")
         self.sessions: list[Session] = []
@@ -82,6 +93,7 @@ class VenueFeed:
     def flush(self) -> TickBatch:
         """Decode what arrived and promise that this was all."""
         watermark_ns = self._clock() - 1
+        self._record(watermark_ns)
         parts = [
             self._decode(session, connection)
             for session in self.sessions
@@ -104,7 +116,6 @@ class VenueFeed:
         stamps = np.repeat(
             np.array([receive_ns for _, receive_ns in chunks], np.int64), [len(messages) for messages, _ in chunks]
         )
-        self._record(frames, stamps)
         decoded = self._venue.decode(frames, stamps, self._catalog)
         for frame in decoded.control:
             connection.on_control(frame)
@@ -118,14 +129,22 @@ class VenueFeed:
             ticks = ticks.take(np.flatnonzero(ticks["kind"] == TRADE))
         return ticks
 
-    def _record(self, frames: list[bytes], receive_ns: I64) -> None:
+    def _record(self, now_ns: int) -> None:
+        """Record what all sessions received, in receive order: so it is read back."""
         if self._recorder is None:
             return
+        connections = chain.from_iterable(session.connections for session in self.sessions)
+        chunks = sorted(chain.from_iterable(one.frames for one in connections), key=itemgetter(1))
         try:
-            self._recorder.write(frames, receive_ns)
+            for messages, receive_ns in chunks:
+                self._recorder.write(messages, receive_ns)
+            self._recorder.flush(now_ns)
         except OSError as error:
-            log.error("%s: raw frames are not recorded any more: %s", self.name, error)
-            self._recorder = None
+            self._stop_recording(error)
+
+    def _stop_recording(self, error: OSError) -> None:
+        log.error("%s: raw frames are not recorded any more: %s", self.name, error)
+        self._recorder = None
 
     def _reject(self, reject: Reject) -> None:
         self.rejected.append(reject)
@@ -225,8 +244,13 @@ class VenueFeed:
 
     def close(self) -> None:
         """Close the recording."""
-        if self._recorder is not None:
+        self._record(self._clock())
+        if self._recorder is None:
+            return
+        try:
             self._recorder.close()
+        except OSError as error:
+            self._stop_recording(error)
 
     async def relist(self) -> dict[str, str] | None:
         """Return what trades now by the venue's list, symbol -> native symbol; None if there is no list."""
@@ -256,6 +280,7 @@ class Collector(asyncio.Protocol):
         self._refreshing: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
+        self._records: RecordFolder | None = None
         self._clock = ReceiveClock()
         self._lines = bytearray()
         self._paused = False
@@ -312,7 +337,7 @@ class Collector(asyncio.Protocol):
 
     def _serve(self, name: str) -> None:
         assert self._config is not None
-        feed = VenueFeed(name, self._config, self._clock, self._context)
+        feed = VenueFeed(name, self._config, self._clock, self._context, self._recorder(name))
         self._feeds[name] = feed
         for session in feed.sessions:
             self._run(session)
@@ -341,6 +366,16 @@ class Collector(asyncio.Protocol):
             for session in ended:
                 self._sessions.pop(session).cancel()
 
+    def _recorder(self, name: str) -> Recorder | None:
+        assert self._config is not None
+        if self._config.record_dir is None:
+            return None
+        from connectors.recorder import Recorder, RecordFolder  # brings polars: 40 MB that only a recording costs
+
+        if self._records is None:
+            self._records = RecordFolder(Path(self._config.record_dir), self._config.record_max_mb << 20)
+        return Recorder(self._records, name)
+
     def _session_ended(self, task: asyncio.Task[None]) -> None:
         """End the process over a bug in a session: a venue must not fall silent without a word."""
         if not task.cancelled() and (error := task.exception()):
@@ -368,11 +403,13 @@ class Collector(asyncio.Protocol):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is None and not self._transport.is_closing():
+            self._finish()
+        for feed in self._feeds.values():
+            feed.close()  # also when the worker is gone: what was received is on record
         if self._failure is not None:
             self._transport.abort()
             raise self._failure
-        if not self._transport.is_closing():
-            self._finish()
 
     def _finish(self) -> None:
         for feed in self._feeds.values():
@@ -380,7 +417,6 @@ class Collector(asyncio.Protocol):
             self._transport.write(encode_batch(batch))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))
-            feed.close()
         self._transport.close()
 
 

@@ -42,6 +42,7 @@ class CollectorConfig(msgspec.Struct, frozen=True):
     record_dir: str | None = None
     refresh_s: float = 0
     """How often the venues' lists are read again; 0 = never."""
+    record_max_mb: int = 10_240
 
 
 class Serve(msgspec.Struct, tag="serve"):
