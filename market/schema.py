@@ -105,6 +105,8 @@ class VenueCounters:
     rejects: int = 0
     unknown_symbols: int = 0
     refused: int = 0
+    silent_symbols: int = 0
+    """Symbols subscribed and not heard, now."""
     reconnects: int = 0
     gaps: int = 0
     backlog_rows: int = 0
