@@ -79,7 +79,12 @@ def test_a_cluster_of_two_writes_the_rows_of_one(undisturbed, data_dir):
         )
         for number in ("0", "1")
     ]
-    for process in both:
-        _, said = process.communicate(timeout=RUN_S)
-        assert process.returncode == 0, said
+    try:
+        for process in both:
+            _, said = process.communicate(timeout=RUN_S)
+            assert process.returncode == 0, said
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
     assert rows(data_dir, *QUERIES) == expected
