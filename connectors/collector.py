@@ -16,12 +16,15 @@ import socket
 import ssl as tls
 import sys
 from collections import Counter, deque
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from connectors.backfill import Backfill
 from connectors.clock import ReceiveClock
+from connectors.gaps import GapKernel
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
 from connectors.recorder import Recorder
 from connectors.session import Session
@@ -59,6 +62,17 @@ class VenueFeed:
         self._status_due_ns = 0
         self._ticked_ns = clock()
         self._recorder = Recorder(Path(config.record_dir) / name) if config.record_dir else None
+        self._gaps = GapKernel(len(config.symbols), numbered=self._venue.REFILL.numbered)
+        self._lost = (0, False)  # reconnects, whether stale: as they were at the last flush
+        endpoint = config.endpoints.get(name)
+        self.backfill = Backfill(
+            self._venue,
+            self._catalog,
+            clock=clock,
+            rng=random.Random(f"{config.seed}-{name}-backfill"),
+            base=endpoint.rest if endpoint else None,
+            context=context,
+        )
         topics = self._venue.topics(sorted(self._catalog.codes))
         size = self._venue.LIMITS.topics_per_connection
         self.sessions = [
@@ -68,7 +82,7 @@ class VenueFeed:
                 self.counters,
                 clock=clock,
                 rng=random.Random(f"{config.seed}-{name}-{start}"),
-                endpoint=config.endpoints.get(name),
+                endpoint=endpoint,
                 context=context,
             )
             for start in range(0, len(topics), size)
@@ -78,15 +92,24 @@ class VenueFeed:
         """Decode what arrived and promise that this was all."""
         watermark_ns = self._clock() - 1
         parts = [self._decode(session) for session in self.sessions if session.frames]
-        if not parts:
-            ticks = empty_ticks()
-        else:
-            ticks = join(parts)
-            if len(parts) > 1:
-                ticks = ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))
-        if ticks.size:
-            self._ticked_ns = int(ticks["receive_ns"][-1])
-        return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns))
+        if any(part.size for part in parts):
+            self._ticked_ns = max(int(part["receive_ns"][-1]) for part in parts if part.size)
+        self._note_losses()
+        self._look_for_holes(watermark_ns)
+        refilled, gaps = self.backfill.take()
+        ticks = _in_receive_order(parts + refilled)
+        return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns), gaps)
+
+    def _note_losses(self) -> None:
+        """Tell where trades may be missing when a link was lost, or a silent one speaks again."""
+        before, self._lost = self._lost, (self.counters.reconnects, self.counters.state == "stale")
+        if self._lost != before:
+            self._gaps.mark()
+
+    def _look_for_holes(self, now_ns: int) -> None:
+        for hole in self._gaps.due(now_ns):
+            self.counters.gaps += 1
+            self.backfill.ask(hole)
 
     def _decode(self, session: Session) -> Rows:
         chunks, session.frames = session.frames, []
@@ -101,6 +124,7 @@ class VenueFeed:
         for reject in decoded.rejects:
             self._reject(reject)
         ticks: Rows = decoded.ticks
+        self._gaps.add(ticks, decoded.spans)
         return ticks
 
     def _record(self, frames: list[bytes], receive_ns: I64) -> None:
@@ -138,10 +162,22 @@ class VenueFeed:
             log.warning("%s is %s", self.name, state)
             self.counters.state = state
 
+    def give_up_holes(self) -> None:
+        """Make gaps of the holes that are still open, for the next flush."""
+        self._look_for_holes(END_OF_INPUT)
+        self.backfill.abandon()
+
     def close(self) -> None:
         """Close the recording."""
         if self._recorder is not None:
             self._recorder.close()
+
+
+def _in_receive_order(parts: list[Rows]) -> Rows:
+    if len(parts) < 2:
+        return parts[0] if parts else empty_ticks()
+    ticks = join(parts)
+    return ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))
 
 
 class Collector(asyncio.Protocol):
@@ -150,7 +186,7 @@ class Collector(asyncio.Protocol):
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self._feeds: dict[str, VenueFeed] = {}
-        self._sessions: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
         self._clock = ReceiveClock()
@@ -214,12 +250,16 @@ class Collector(asyncio.Protocol):
         for session in feed.sessions:
             if self._paused:
                 session.pause()
-            task = asyncio.create_task(session.run())
-            task.add_done_callback(self._session_ended)
-            self._sessions.append(task)
+            self._run(session.run())
+        self._run(feed.backfill.run())
 
-    def _session_ended(self, task: asyncio.Task[None]) -> None:
-        """End the process over a bug in a session: a venue must not fall silent without a word."""
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """End the process over a bug in a session or a refill: a venue must not fall silent without a word."""
         if not task.cancelled() and (error := task.exception()):
             self._failure = error
             self.stopping.set()
@@ -241,9 +281,9 @@ class Collector(asyncio.Protocol):
                 await asyncio.wait_for(self.stopping.wait(), FLUSH_S)
             except TimeoutError:
                 continue
-        for task in self._sessions:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._failure is not None:
             self._transport.abort()
             raise self._failure
@@ -252,8 +292,9 @@ class Collector(asyncio.Protocol):
 
     def _finish(self) -> None:
         for feed in self._feeds.values():
-            batch = feed.flush()
-            self._transport.write(encode_batch(batch))
+            self._transport.write(encode_batch(feed.flush()))
+            feed.give_up_holes()
+            self._transport.write(encode_batch(feed.flush()))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))
             feed.close()

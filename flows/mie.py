@@ -55,12 +55,12 @@ def build(
         policy: How the forge judges.
         studying: What is computed.
         hot: Takes newest state: HOT rows and venue states.
-        history: Takes what must not be lost: candles with indicators, wicks, correlations.
+        history: Takes what must not be lost: candles with indicators, wicks, correlations, gaps.
         archive: Takes every released tick with its verdict.
     """
     flow = Dataflow("mie")
     batches = op.input("venues", flow, source)
-    ticks, venues = steps.sequence("sequence", batches, table)
+    ticks, venues, gaps = steps.sequence("sequence", batches, table)
     forged = steps.forge("forge", ticks, table, policy)
     hold_ns = policy.window_ms * 1_000_000 + DELAY_SPREAD_NS
     closed = steps.candles("candles", forged, table, studying.intervals_s, hold_ns)
@@ -69,7 +69,7 @@ def build(
         "correlate", studied, table, studying.correlation_interval_s, studying.correlation_window
     )
     lasting = op.merge(
-        "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations
+        "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations, gaps
     )
     op.output("hot", op.merge("newest_state", steps.newest("newest", forged), venues), hot)
     op.output("history", lasting, history)

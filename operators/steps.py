@@ -19,7 +19,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from market.records import WICK, Correlation, ForgedTicks, StudyBatch, VenueStatus, WickBatch
-from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, join
+from market.schema import END_OF_INPUT, TRADE, Gap, Rows, TickBatch, join
 from market.symbols import KEY_GROUPS, SymbolTable
 from operators.candles import CandleKernel
 from operators.correlation import CorrelationKernel
@@ -117,15 +117,16 @@ class _Sequence(KernelLogic[SequenceKernel, TickBatch, Sequenced]):
 
 def sequence(
     step_id: str, up: KeyedStream[TickBatch], table: SymbolTable
-) -> tuple[KeyedStream[GroupSlice], Stream[VenueStatus]]:
+) -> tuple[KeyedStream[GroupSlice], Stream[VenueStatus], Stream[Gap]]:
     """Order, de-duplicate and stamp each venue's batches; re-key them by key group.
 
     Returns:
-        Slices by key group, every group getting every watermark; and the venues' states, once a second.
+        Slices by key group, every group getting every watermark; the venues' states, once a second; and their gaps.
     """
     done = op.stateful_batch(step_id, up, lambda state: _Sequence(state, table))
     grouped = op.flat_map(f"{step_id}_by_group", done, _by_group)
-    return grouped, op.filter_map(f"{step_id}_status", done, lambda item: item[1].status)
+    states = op.filter_map(f"{step_id}_status", done, lambda item: item[1].status)
+    return grouped, states, op.flat_map(f"{step_id}_gaps", done, lambda item: item[1].gaps)
 
 
 @dataclass(slots=True)

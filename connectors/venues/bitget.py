@@ -6,6 +6,7 @@ Source: Bitget docs, v2 Trading Channel and Depth Channel; frames in tests/captu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import nan
 
 import msgspec
@@ -18,8 +19,10 @@ from connectors.venue import (
     Control,
     Decoded,
     Heartbeat,
+    Hole,
     Instrument,
     Limits,
+    Refill,
     Request,
     glued_symbol,
     paired_symbol,
@@ -34,6 +37,8 @@ HEARTBEAT = Heartbeat(ping=b"ping", every_s=30.0, pong_s=10.0, silence_s=45.0)
 """A bare text `ping` every 30 s as documented; the server closes after 2 minutes without."""
 LIMITS = Limits(topics_per_message=20, topics_per_connection=1000, messages_per_s=10.0, connection_life_s=86_400.0)
 """The args of one request must stay under 4096 bytes; 20 were seen to be fine where 25 were not."""
+REFILL = Refill(numbered=False, requests=5, per_s=1.0, page_rows=500, pages=20, coarse_ns=1_000_000_000)
+"""Half of the 10 requests a second. Ids are ordered and skip: a page reaches far enough once it is older."""
 
 TRADES = "trade"
 QUOTES = "books1"
@@ -128,10 +133,19 @@ class _Statistics(msgspec.Struct):
     msg: str = ""
 
 
+class _Fills(msgspec.Struct):
+    """`{"code":"00000","msg":"success","data":[{"symbol":"BTCUSDT","tradeId":"...","side":"buy","price":"...",...}]}`."""
+
+    code: str
+    data: list[_Row] | None = None
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -216,6 +230,30 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `trade` and `books1`; see `Venue.decode`. Rows keep the venue's order, newest first."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+_HISTORY = replace(_READING, sides={**SIDE, "Buy": BUY, "Sell": SELL})
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the newest fills, then of those older than an id, newest first; see `Venue.trades_path`.
+
+    Only the newest have stamps in milliseconds, the history's are cut to the second.
+    """
+    if got is None:
+        return f"/api/v2/spot/market/fills?symbol={native}&limit={REFILL.page_rows}"
+    from_ms, to_ms = hole.from_ns // 1_000_000_000 * 1000, hole.to_ns // 1_000_000 + 1
+    oldest = min(got.ticks["trade_id"].tolist(), key=int).decode()
+    window = f"startTime={from_ms}&endTime={to_ms}&idLessThan={oldest}&limit={REFILL.page_rows}"
+    return f"/api/v2/spot/market/fills-history?symbol={native}&{window}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of fills; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.code, "00000", page.msg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.tradeId, f.ts) for f in page.data or []]
+    return rows.decode_history(_HISTORY, found, receive_ns, catalog)
 
 
 def symbol_of_native(native: str) -> str | None:

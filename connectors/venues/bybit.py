@@ -14,7 +14,18 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_ms
 from connectors.topics import split
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, glued_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Limits,
+    Refill,
+    Request,
+    glued_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "bybit"
@@ -26,6 +37,8 @@ HEARTBEAT = Heartbeat(ping=b'{"op":"ping"}', every_s=20.0, pong_s=10.0, silence_
 """The client pings, every 20 s as documented."""
 LIMITS = Limits(topics_per_message=10, topics_per_connection=800, messages_per_s=10.0)
 """10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
+REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=60, pages=1)
+"""Ids skip. REST has the newest 60 trades of a spot symbol, without paging: a longer hole cannot be filled."""
 
 TRADES = "publicTrade"
 QUOTES = "orderbook.1"
@@ -123,10 +136,35 @@ class _Statistics(msgspec.Struct):
     retMsg: str = ""
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """A fill of REST.
+
+    `{"execId":"2100000000007764263","symbol":"BTCUSDT","price":"16618.49","size":"0.00012","side":"Buy",
+    "time":"1672052955758","isBlockTrade":false}`
+    """
+
+    execId: str
+    price: float
+    size: float
+    side: str
+    time: int
+
+
+class _FillList(msgspec.Struct):
+    fills: list[_Fill] = msgspec.field(name="list", default_factory=list)
+
+
+class _Fills(msgspec.Struct):
+    retCode: int
+    retMsg: str = ""
+    result: _FillList = msgspec.field(default_factory=_FillList)
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -201,6 +239,19 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `publicTrade` and `orderbook.1`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the newest trades, newest first; see `Venue.trades_path`."""
+    return f"/v5/market/recent-trade?category=spot&symbol={native}&limit={REFILL.page_rows}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read the newest trades; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.retCode, 0, page.retMsg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.execId, f.time) for f in page.result.fills]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
 
 
 def symbol_of_native(native: str) -> str | None:

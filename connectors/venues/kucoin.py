@@ -14,7 +14,18 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_ms, from_ns
 from connectors.topics import by_channel
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "kucoin"
@@ -26,6 +37,8 @@ HEARTBEAT = Heartbeat(ping=b'{"id":"ping","type":"ping"}', every_s=18.0, pong_s=
 """`pingInterval` and `pingTimeout` of the handshake's reply."""
 LIMITS = Limits(topics_per_message=100, topics_per_connection=300, messages_per_s=10.0, connection_life_s=86_400.0)
 """400 topics a connection are documented now, 300 before and in error texts: the lower holds."""
+REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=100, pages=1, coarse_ns=1_000_000)
+"""`sequence` skips. REST has the last 100 trades of a symbol, without paging: a longer hole cannot be filled."""
 
 TRADES = "/market/match"
 QUOTES = "/spotMarket/level1"
@@ -144,11 +157,31 @@ class _Statistics(msgspec.Struct):
     msg: str = ""
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """A fill of REST, without trade id; that of the WebSocket equals `sequence`.
+
+    `{"sequence":"1545896668571","price":"0.07","size":"0.004","side":"buy","time":1545904567062140823}`
+    """
+
+    sequence: str
+    price: float
+    size: float
+    side: str
+    time: int
+
+
+class _Fills(msgspec.Struct):
+    code: str
+    data: list[_Fill] | None = None
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _BULLET = msgspec.json.Decoder(_Bullet)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -239,6 +272,19 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ns, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `match`, `level1` and `ticker`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the last trades; see `Venue.trades_path`."""
+    return f"/api/v1/market/histories?symbol={native}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read the last trades; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.code, _GOOD, page.msg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.sequence, f.time) for f in page.data or []]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
 
 
 def symbol_of_native(native: str) -> str | None:

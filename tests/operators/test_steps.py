@@ -57,7 +57,7 @@ def flow_of(items, out, batch_size=1):
     """Return the whole chain of steps over some items; `out` gets all that comes out of it."""
     flow = Dataflow("small")
     source = op.input("venues", flow, TestingSource(items, batch_size))
-    ticks, states = steps.sequence("sequence", source, TABLE)
+    ticks, states, _ = steps.sequence("sequence", source, TABLE)
     forged = steps.forge("forge", ticks, TABLE, ForgePolicy(venues=PLACES))
     closed = steps.candles("candles", forged, TABLE, INTERVALS, 150 * MS)
     studied = steps.studies("studies", closed, TABLE, INTERVALS)
