@@ -22,7 +22,7 @@ class Budget:
         while True:
             now_s = loop.time()
             self._left = min(self._most, self._left + max(0.0, now_s - self._at_s) * self._rate)
-            self._at_s = now_s
+            self._at_s = max(self._at_s, now_s)
             wait_s = max(self._not_before_s - now_s, (1.0 - self._left) / self._rate)
             if wait_s <= 0.0:
                 self._left -= 1.0
@@ -32,4 +32,4 @@ class Budget:
     def hold(self, wait_s: float) -> None:
         """Make no request for so long, and then one at a time: the venue has had enough."""
         self._not_before_s = max(self._not_before_s, asyncio.get_running_loop().time() + wait_s)
-        self._left = min(self._left, 0.0)
+        self._left, self._at_s = 0.0, self._not_before_s

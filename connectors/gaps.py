@@ -39,14 +39,14 @@ class GapKernel:
 
     def add(self, ticks: Rows, spans: I64 | None) -> None:
         """Take decoded ticks: n TICK rows of the venue in receive order, and their spans as in `Decoded`."""
+        if not self._numbered:
+            self._follow(ticks.take(np.flatnonzero(ticks["kind"] == TRADE)))
+            return
         rows = np.flatnonzero((ticks["kind"] == TRADE) & ((ticks["flags"] & (REPLAYED | BACKFILL)) == 0))
         if not rows.size:
             return
         trades = ticks.take(rows)
         symbols, stamps = trades["symbol"].tolist(), trades["exchange_ns"].tolist()
-        if not self._numbered:
-            self._follow(symbols, stamps)
-            return
         numbers = _numbers(trades) if spans is None else spans.take(rows, axis=0)
         if numbers is None:
             return
@@ -72,10 +72,13 @@ class GapKernel:
             self._open = [entry for place, entry in enumerate(self._open) if entry[0] > now_ns and place >= over]
         return due
 
-    def _follow(self, symbols: list[int], stamps: list[int]) -> None:
-        """Keep the newest stamps; a marked symbol's next trade ends its hole."""
-        for symbol, stamp_ns in zip(symbols, stamps, strict=True):
+    def _follow(self, trades: Rows) -> None:
+        """Keep the newest stamps; a marked symbol's next trade, history apart, ends its hole."""
+        columns = (trades["symbol"].tolist(), trades["exchange_ns"].tolist(), trades["flags"].tolist())
+        for symbol, stamp_ns, flags in zip(*columns, strict=True):
             if symbol in self._marked:
+                if flags & REPLAYED:
+                    continue
                 self._marked.discard(symbol)
                 before_ns = self._last_ns[symbol]
                 self._open.append((0, Hole(symbol, before_ns, max(before_ns, stamp_ns))))
