@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from market.schema import I64, Rows
 from market.symbols import check_symbol, split_native, symbol_of
@@ -70,6 +70,35 @@ class Refill:
     page_rows: int
     pages: int
     coarse_ns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Klines:
+    """What a venue's REST has of candles, and how fast we ask for them.
+
+    Attributes:
+        names: Seconds -> the venue's name of the interval, for those that begin with UTC's hours and days.
+        rows: Candles in an answer at most.
+        requests: Requests we make at once at most, and in `per_s` seconds in the long run; within the venue's limits.
+        per_s: See `requests`.
+    """
+
+    names: Mapping[int, str]
+    rows: int
+    requests: int
+    per_s: float
+
+
+class Kline(NamedTuple):
+    """A venue's candle: when it opens, UTC epoch seconds, prices, volume in base and in quote currency."""
+
+    open_s: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +289,7 @@ class Venue(Protocol):
     HEARTBEAT: Heartbeat
     LIMITS: Limits
     REFILL: Refill
+    KLINES: Klines
 
     def handshake(self) -> str | None:
         """Return the REST path to POST to before connecting (token venues), or None."""
@@ -310,6 +340,16 @@ class Venue(Protocol):
 
     def trades(self, body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
         """Read a page: single fills as TICK rows flagged BACKFILL, in the venue's order.
+
+        Raises:
+            ValueError: It is not what the venue documents.
+        """
+
+    def klines_path(self, native: str, interval_s: int, start_s: int, end_s: int) -> str:
+        """Return the REST path of the candles that open in [start_s, end_s], not more than an answer holds."""
+
+    def klines(self, body: bytes) -> list[Kline]:
+        """Read candles, in the venue's order, the forming one perhaps among them.
 
         Raises:
             ValueError: It is not what the venue documents.

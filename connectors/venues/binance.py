@@ -21,6 +21,8 @@ from connectors.venue import (
     Heartbeat,
     Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
     Refill,
     Request,
@@ -39,6 +41,10 @@ LIMITS = Limits(topics_per_message=200, topics_per_connection=1024, messages_per
 """The largest accepted request is not documented; 200 streams are about 4 KB."""
 REFILL = Refill(numbered=True, requests=100, per_s=60.0, page_rows=1000, pages=20)
 """A page weighs 25 of the 6000 a minute; `t` rises by one a symbol."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1h", 14_400: "4h", 86_400: "1d"}, rows=1000, requests=1000, per_s=60.0
+)
+"""A request weighs 2 of the 6000 a minute."""
 
 TRADES = "trade"
 AGGREGATES = "aggTrade"
@@ -134,11 +140,25 @@ class _Fill(msgspec.Struct, gc=False):
     isBuyerMaker: bool
 
 
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`[1499040000000,"0.0163","0.8","0.0157","0.0157","148976.1",1499644799999,"2434.19",308,"1756.8","28.4","0"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_ms: int
+    quote_volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _RAW = msgspec.json.Decoder(_Data, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(list[_Statistic])
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
 _FILLS = msgspec.json.Decoder(list[_Fill], strict=False)
 _NOTHING = _Data()
 
@@ -238,6 +258,18 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     fills = listing.read_list(_FILLS, body, NAME, "page of trades")
     found: list[rows.TradeRow] = [(0, native, f.price, f.qty, f.isBuyerMaker, f.id, f.time) for f in fills]
     return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, oldest first; see `Venue.klines_path`."""
+    window = f"startTime={start_s * 1000}&endTime={end_s * 1000}&limit={KLINES.rows}"
+    return f"/api/v3/klines?symbol={quote(native)}&interval={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    found = listing.read_list(_KLINES, body, NAME, "list of candles")
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

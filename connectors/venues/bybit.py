@@ -21,6 +21,8 @@ from connectors.venue import (
     Heartbeat,
     Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
     Refill,
     Request,
@@ -39,6 +41,10 @@ LIMITS = Limits(topics_per_message=10, topics_per_connection=800, messages_per_s
 """10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
 REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=60, pages=1)
 """Ids skip. REST has the newest 60 trades of a spot symbol, without paging: a longer hole cannot be filled."""
+KLINES = Klines(
+    {60: "1", 300: "5", 900: "15", 3_600: "60", 14_400: "240", 86_400: "D"}, rows=1000, requests=50, per_s=1.0
+)
+"""Less than half of the 600 requests in 5 s an address."""
 
 TRADES = "publicTrade"
 QUOTES = "orderbook.1"
@@ -160,10 +166,33 @@ class _Fills(msgspec.Struct):
     result: _FillList = msgspec.field(default_factory=_FillList)
 
 
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1670608800000","17071","17073","17027","17055.5","268611","15.74462667"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+class _KlineList(msgspec.Struct):
+    candles: list[_Kline] = msgspec.field(name="list", default_factory=list)
+
+
+class _Klines(msgspec.Struct):
+    retCode: int
+    retMsg: str = ""
+    result: _KlineList = msgspec.field(default_factory=_KlineList)
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
 _FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
@@ -252,6 +281,20 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     listing.check_code(page.retCode, 0, page.retMsg, NAME, "page of trades")
     found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.execId, f.time) for f in page.result.fills]
     return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first; see `Venue.klines_path`."""
+    window = f"start={start_s * 1000}&end={end_s * 1000}&limit={KLINES.rows}"
+    return f"/v5/market/kline?category=spot&symbol={native}&interval={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.retCode, 0, page.retMsg, NAME, "list of candles")
+    found = page.result.candles
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

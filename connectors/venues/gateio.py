@@ -21,6 +21,8 @@ from connectors.venue import (
     Heartbeat,
     Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
     Refill,
     Request,
@@ -39,6 +41,10 @@ LIMITS = Limits(topics_per_message=100, topics_per_connection=1000, messages_per
 """The venue documents no bounds for public channels; these are ours."""
 REFILL = Refill(numbered=True, requests=100, per_s=10.0, page_rows=1000, pages=20)
 """Half of the 200 requests in 10 s; `range` counts one market's fills, REST calls the number `sequence_id`."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1h", 14_400: "4h", 86_400: "1d"}, rows=1000, requests=100, per_s=10.0
+)
+"""Half of the 200 requests in 10 s."""
 
 TRADES = "spot.trades"
 QUOTES = "spot.book_ticker"
@@ -139,10 +145,23 @@ class _Fill(msgspec.Struct, gc=False):
     sequence_id: str = ""
 
 
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1539852480","971519.677","0.0021724","0.0021922","0.0021724","0.0021737","446853.5","true"]`."""
+
+    open_s: int
+    quote_volume: float
+    close: float
+    high: float
+    low: float
+    open: float
+    volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(list[_Pair])
 _STATISTICS = msgspec.json.Decoder(list[_Statistic])
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
 _FILLS = msgspec.json.Decoder(list[_Fill], strict=False)
 
 
@@ -244,6 +263,18 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     found: list[rows.TradeRow] = [(0, native, f.price, f.amount, f.side, f.id, f.create_time_ms) for f in fills]
     numbers = [rows.whole(fill.sequence_id) for fill in fills]
     return rows.decode_history(_READING, found, receive_ns, catalog, list(zip(numbers, numbers, strict=True)))
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, oldest first; see `Venue.klines_path`."""
+    window = f"interval={KLINES.names[interval_s]}&from={start_s}&to={end_s}"
+    return f"/api/v4/spot/candlesticks?currency_pair={native}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    found = listing.read_list(_KLINES, body, NAME, "list of candles")
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

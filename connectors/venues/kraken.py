@@ -21,6 +21,8 @@ from connectors.venue import (
     Heartbeat,
     Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
     Refill,
     Request,
@@ -39,6 +41,10 @@ LIMITS = Limits(topics_per_message=100, topics_per_connection=1000, messages_per
 """No bounds are stated; the allowed rate is dynamic and unpublished, one request a second is a safe pace."""
 REFILL = Refill(numbered=True, requests=1, per_s=1.0, page_rows=1000, pages=20)
 """About one request a second an address and pair is safe; `trade_id` rises by one a symbol."""
+KLINES = Klines(
+    {60: "1", 300: "5", 900: "15", 3_600: "60", 14_400: "240", 86_400: "1440"}, rows=720, requests=2, per_s=2.0
+)
+"""About one request a second is safe; the newest 720 candles are all there is, whatever is asked for."""
 
 TRADES = "trade"
 QUOTES = "ticker"
@@ -153,10 +159,23 @@ class _Fills(msgspec.Struct):
     result: dict[str, msgspec.Raw] = {}
 
 
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`[1688671200,"30306.1","30306.2","30305.7","30305.7","30306.1","3.39243896",23]`; the sixth is the vwap."""
+
+    open_s: int
+    open: float
+    high: float
+    low: float
+    close: float
+    vwap: float
+    volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
 _FILLS = msgspec.json.Decoder(_Fills)
 _FILL_LIST = msgspec.json.Decoder(list[_Fill], strict=False)
 
@@ -262,6 +281,20 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
         (0, native, f.price, f.volume, f.side, f.trade_id, round(f.time * 1e6) * 1000) for f in fills
     ]
     return rows.decode_history(_HISTORY, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles after a time, oldest first; see `Venue.klines_path`."""
+    return f"/0/public/OHLC?pair={_rest_pair(native)}&interval={KLINES.names[interval_s]}&since={start_s - 1}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_FILLS, body, NAME, "list of candles")
+    listing.check_code(page.error, [], " ".join(page.error), NAME, "list of candles")
+    pair = next((name for name in page.result if name != "last"), "")
+    found = listing.read_list(_KLINES, bytes(page.result[pair]) if pair else b"[]", NAME, "list of candles")
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.volume * k.vwap) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

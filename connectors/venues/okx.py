@@ -21,6 +21,8 @@ from connectors.venue import (
     Heartbeat,
     Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
     Refill,
     Request,
@@ -38,6 +40,10 @@ LIMITS = Limits(topics_per_message=200, topics_per_connection=1000, messages_per
 """The documented bounds are 64 KB a request and 480 requests an hour; 200 topics are about 11 KB."""
 REFILL = Refill(numbered=True, requests=10, per_s=2.0, page_rows=100, pages=200)
 """Half of the 20 requests in 2 s; `tradeId` counts single fills, of which a push joins the last `count`."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1H", 14_400: "4H", 86_400: "1Dutc"}, rows=300, requests=20, per_s=2.0
+)
+"""Half of the 40 requests in 2 s. `1D` would begin at midnight of Hong Kong."""
 
 TRADES = "trades"
 QUOTES = "bbo-tbt"
@@ -139,10 +145,29 @@ class _Fills(msgspec.Struct):
     msg: str = ""
 
 
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1597026383085","3.721","3.743","3.677","3.708","8422410","22698348.04","12698348.04","1"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+class _Klines(msgspec.Struct):
+    code: str
+    data: list[_Kline]
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
 _FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
@@ -241,6 +266,19 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     listing.check_code(page.code, "0", page.msg, NAME, "page of trades")
     found: list[rows.TradeRow] = [(0, native, f.px, f.sz, f.side, f.tradeId, f.ts) for f in page.data]
     return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first, the bounds not included; see `Venue.klines_path`."""
+    window = f"before={start_s * 1000 - 1}&after={end_s * 1000 + 1}&limit={KLINES.rows}"
+    return f"/api/v5/market/candles?instId={native}&bar={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.code, "0", page.msg, NAME, "list of candles")
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in page.data]
 
 
 def symbol_of_native(native: str) -> str | None:

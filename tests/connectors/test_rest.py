@@ -142,7 +142,7 @@ def test_tls_verifies_authority_and_host():
 
 @pytest.mark.parametrize(("header", "wait_s"), [("Retry-After: 17\r\n", 17), ("", 0), ("Retry-After: Wed\r\n", 0)])
 def test_how_long_to_stay_away_is_told(header, wait_s):
-    with answering(f"HTTP/1.1 429 X\r\n{header}Content-Length: 0\r\n\r\n".encode()) as base:
-        with pytest.raises(RestError) as raised:
-            call(base)
+    answer = f"HTTP/1.1 429 X\r\n{header}Content-Length: 0\r\n\r\n".encode()
+    with answering(answer) as base, pytest.raises(RestError) as raised:
+        call(base)
     assert (raised.value.status, raised.value.retry_after_s) == (429, wait_s)
