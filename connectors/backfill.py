@@ -41,7 +41,7 @@ log = logging.getLogger("mie.backfill")
 class Backfill:
     """The refill of one venue: holes in, ticks and gaps out.
 
-    Memory: MOST_HOLES holes, and the pages of one.
+    Memory: MOST_HOLES holes and what was read of them, MOST_TRADES trades each at most.
     """
 
     def __init__(

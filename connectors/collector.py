@@ -17,8 +17,10 @@ import ssl as tls
 import sys
 from collections import Counter, deque
 from collections.abc import Coroutine
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -26,12 +28,14 @@ from connectors.backfill import Backfill
 from connectors.clock import ReceiveClock
 from connectors.gaps import GapKernel
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
-from connectors.recorder import Recorder
 from connectors.session import Session
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, I64, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks, join
 from market.venues import VENUE_CODES
+
+if TYPE_CHECKING:
+    from connectors.recorder import Recorder, RecordFolder
 
 FLUSH_S: Final = 0.005
 """Frames are decoded and sent on this often; a watermark is at most this old when it leaves."""
@@ -49,7 +53,14 @@ log = logging.getLogger("mie.collector")
 class VenueFeed:
     """One venue in this process: its sessions, its decoder, its counters."""
 
-    def __init__(self, name: str, config: CollectorConfig, clock: ReceiveClock, context: tls.SSLContext | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: CollectorConfig,
+        clock: ReceiveClock,
+        context: tls.SSLContext | None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.name = name
         self.code = VENUE_CODES[name]
         self.counters = VenueCounters()
@@ -61,7 +72,7 @@ class VenueFeed:
         self._reasons: Counter[str] = Counter()
         self._status_due_ns = 0
         self._ticked_ns = clock()
-        self._recorder = Recorder(Path(config.record_dir) / name) if config.record_dir else None
+        self._recorder = recorder
         self._gaps = GapKernel(len(config.symbols), numbered=self._venue.REFILL.numbered)
         self._lost = (0, False)  # reconnects, whether stale: as they were at the last flush
         endpoint = config.endpoints.get(name)
@@ -91,6 +102,7 @@ class VenueFeed:
     def flush(self) -> TickBatch:
         """Decode what arrived and promise that this was all."""
         watermark_ns = self._clock() - 1
+        self._record(watermark_ns)
         parts = [self._decode(session) for session in self.sessions if session.frames]
         if any(part.size for part in parts):
             self._ticked_ns = max(int(part["receive_ns"][-1]) for part in parts if part.size)
@@ -117,7 +129,6 @@ class VenueFeed:
         stamps = np.repeat(
             np.array([receive_ns for _, receive_ns in chunks], np.int64), [len(messages) for messages, _ in chunks]
         )
-        self._record(frames, stamps)
         decoded = self._venue.decode(frames, stamps, self._catalog)
         for frame in decoded.control:
             session.on_control(frame)
@@ -127,14 +138,21 @@ class VenueFeed:
         self._gaps.add(ticks, decoded.spans)
         return ticks
 
-    def _record(self, frames: list[bytes], receive_ns: I64) -> None:
+    def _record(self, now_ns: int) -> None:
+        """Record what all sessions received, in receive order: so it is read back."""
         if self._recorder is None:
             return
+        chunks = sorted(chain.from_iterable(session.frames for session in self.sessions), key=itemgetter(1))
         try:
-            self._recorder.write(frames, receive_ns)
+            for messages, receive_ns in chunks:
+                self._recorder.write(messages, receive_ns)
+            self._recorder.flush(now_ns)
         except OSError as error:
-            log.error("%s: raw frames are not recorded any more: %s", self.name, error)
-            self._recorder = None
+            self._stop_recording(error)
+
+    def _stop_recording(self, error: OSError) -> None:
+        log.error("%s: raw frames are not recorded any more: %s", self.name, error)
+        self._recorder = None
 
     def _reject(self, reject: Reject) -> None:
         self.rejected.append(reject)
@@ -169,8 +187,13 @@ class VenueFeed:
 
     def close(self) -> None:
         """Close the recording."""
-        if self._recorder is not None:
+        self._record(self._clock())
+        if self._recorder is None:
+            return
+        try:
             self._recorder.close()
+        except OSError as error:
+            self._stop_recording(error)
 
 
 def _in_receive_order(parts: list[Rows]) -> Rows:
@@ -189,6 +212,7 @@ class Collector(asyncio.Protocol):
         self._tasks: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
+        self._records: RecordFolder | None = None
         self._clock = ReceiveClock()
         self._lines = bytearray()
         self._paused = False
@@ -245,13 +269,23 @@ class Collector(asyncio.Protocol):
 
     def _serve(self, name: str) -> None:
         assert self._config is not None
-        feed = VenueFeed(name, self._config, self._clock, self._context)
+        feed = VenueFeed(name, self._config, self._clock, self._context, self._recorder(name))
         self._feeds[name] = feed
         for session in feed.sessions:
             if self._paused:
                 session.pause()
             self._run(session.run())
         self._run(feed.backfill.run())
+
+    def _recorder(self, name: str) -> Recorder | None:
+        assert self._config is not None
+        if self._config.record_dir is None:
+            return None
+        from connectors.recorder import Recorder, RecordFolder  # brings polars: 40 MB that only a recording costs
+
+        if self._records is None:
+            self._records = RecordFolder(Path(self._config.record_dir), self._config.record_max_mb << 20)
+        return Recorder(self._records, name)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -284,11 +318,13 @@ class Collector(asyncio.Protocol):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failure is None and not self._transport.is_closing():
+            self._finish()
+        for feed in self._feeds.values():
+            feed.close()  # also when the worker is gone: what was received is on record
         if self._failure is not None:
             self._transport.abort()
             raise self._failure
-        if not self._transport.is_closing():
-            self._finish()
 
     def _finish(self) -> None:
         for feed in self._feeds.values():
@@ -297,7 +333,6 @@ class Collector(asyncio.Protocol):
             self._transport.write(encode_batch(feed.flush()))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))
-            feed.close()
         self._transport.close()
 
 

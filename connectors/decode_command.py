@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
-from connectors.recorder import RecordedFrame
+from connectors.frame_files import RecordedFrame
 from connectors.rows import UNREADABLE
 from connectors.venue import OpenCatalog, Venue
 from market.schema import KINDS, SIDES, TRADE, UNSTAMPED, Rows

@@ -40,6 +40,7 @@ class CollectorConfig(msgspec.Struct, frozen=True):
     ca_file: str | None = None
     """Trusted certificates beside the system's, for a venue behind a private CA."""
     record_dir: str | None = None
+    record_max_mb: int = 10_240
 
 
 class Serve(msgspec.Struct, tag="serve"):

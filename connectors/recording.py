@@ -1,39 +1,29 @@
-"""Recordings: ticks as Parquet, raw frames as folders, and the way from the second to the first.
+"""Tick recordings: Parquet with the columns below in receive order, one file or a folder of files in order of names.
 
-A tick recording has the columns of DESIGN 3 in receive order. A folder of raw frames is decoded into one once, at the
-start of a replay, so that there is one way to replay.
+Raw frames are another thing: `connectors.frame_files` reads them, `connectors.importing` makes them a tick recording.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 import polars as pl
 
-from connectors.recorder import RecordedFrame
-from connectors.venue import OpenCatalog
-from connectors.venues import VENUES
 from market.schema import (
     BUY,
     KINDS,
     NO_SIDE,
     QUOTE,
+    REPLAYED,
     SELL,
-    TICK,
     TRADE,
     TRADE_ID_BYTES,
     UNSTAMPED,
     Rows,
     empty_ticks,
-    join,
 )
 from market.venues import VENUE_CODES
 from market.venues import VENUES as NAMES
@@ -55,25 +45,15 @@ COLUMNS: Final = {
 }
 """Columns of a tick recording and their types; null where a kind has no such field or the venue gave no time."""
 
-DECODE_FRAMES: Final = 5_000
+REPLAY_FLAG: Final = "replayed"
+"""A further column, Boolean, that a recording may have: the venue repeated this trade after a subscription."""
+CHECK_ROWS: Final = 1_000_000
 _TRADE_COLUMNS: Final = ("price", "size")
 _QUOTE_COLUMNS: Final = ("bid", "bid_size", "ask", "ask_size")
-
-log = logging.getLogger("mie.recording")
 
 
 class RecordingError(ValueError):
     """A recording that is missing or cannot be read. Its text is one line for the user."""
-
-
-@dataclass(slots=True)
-class Imported:
-    """What decoding a folder gave: ticks in receive order, symbol names, and counts a venue."""
-
-    ticks: Rows
-    names: list[str]
-    frames: Counter[str] = field(default_factory=Counter)
-    rejects: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def ticks_to_frame(ticks: Rows, names: list[str] | tuple[str, ...]) -> pl.DataFrame:
@@ -106,6 +86,7 @@ def frame_to_ticks(table: pl.DataFrame, codes: dict[str, int]) -> tuple[Rows, Co
     Rejected are rows without a receive time, of an unknown venue or kind, of a symbol without a code, trades whose
     price or size is not above zero, a side other than -1, 0, 1, and trade ids that do not fit or are not ASCII.
     """
+    replayed = table[REPLAY_FLAG].to_numpy() if REPLAY_FLAG in table.columns else np.zeros(len(table), bool)
     table = table.select(
         pl.col(name).cast(pl.Int64 if kind.is_integer() else kind, strict=False) for name, kind in COLUMNS.items()
     )
@@ -125,7 +106,7 @@ def frame_to_ticks(table: pl.DataFrame, codes: dict[str, int]) -> tuple[Rows, Co
     ticks["trade_id"] = np.where(bad_id, "", ids.to_numpy()).astype("S") if len(table) else b""
     ticks["receive_ns"] = table["receive_ns"].fill_null(0).to_numpy()
     ticks["exchange_ns"] = table["exchange_ns"].fill_null(0).to_numpy()
-    ticks["flags"] = np.where(table["exchange_ns"].is_null().to_numpy(), UNSTAMPED, 0)
+    ticks["flags"] = np.where(table["exchange_ns"].is_null().to_numpy(), UNSTAMPED, 0) | np.where(replayed, REPLAYED, 0)
     reasons = {
         "no receive time": table["receive_ns"].is_null().to_numpy(),
         "unknown venue": venue < 0,
@@ -148,89 +129,9 @@ def frame_to_ticks(table: pl.DataFrame, codes: dict[str, int]) -> tuple[Rows, Co
     return ticks[~bad], +rejects
 
 
-def read_folder(folder: Path) -> Imported:
-    """Decode a folder of raw frames, `<venue>/*.jsonl`.
-
-    Lines are `{"receive_ns":…,"frame":"…"}` or bare frames; a bare frame counts as received at the venue's time of
-    its first tick. A torn last line is a reject. Receive times are made non-decreasing within a venue.
-
-    Raises:
-        RecordingError: There is no such folder, or no venue in it.
-    """
-    if not folder.is_dir():
-        text = f"no folder {folder}"
-        raise RecordingError(text)
-    venues = sorted((p for p in folder.iterdir() if p.is_dir() and p.name in VENUES), key=lambda p: VENUE_CODES[p.name])
-    files = {path.name: sorted(path.glob("*.jsonl")) for path in venues}
-    if not any(files.values()):
-        text = f"{folder} holds no <venue>/*.jsonl, venues being {', '.join(VENUES)}"
-        raise RecordingError(text)
-    result = Imported(np.zeros(0, TICK), [])
-    codes: dict[str, int] = {}
-    parts: list[Rows] = []
-    for name, paths in files.items():
-        parts += _read_venue(name, paths, codes, result)
-    result.names = list(codes)
-    if parts:
-        ticks = join(parts)
-        result.ticks = ticks[np.argsort(ticks["receive_ns"], kind="stable")]
-    return result
-
-
-def _read_venue(name: str, paths: list[Path], codes: dict[str, int], result: Imported) -> Iterator[Rows]:
-    venue = VENUES[name]
-    catalog = OpenCatalog(venue.symbol_of_native)
-    latest_ns = 0
-    for path in paths:
-        for frames, receive_ns in _chunks(path):
-            decoded = venue.decode(frames, receive_ns, catalog)
-            result.frames[name] += len(frames)
-            for reject in decoded.rejects:
-                result.rejects[name, reject.reason] += 1
-            ticks = decoded.ticks
-            if not ticks.size:
-                continue
-            for symbol in catalog.names:
-                codes.setdefault(symbol, len(codes))
-            ticks["symbol"] = np.array([codes[symbol] for symbol in catalog.names], np.int32)[ticks["symbol"]]
-            bare = ticks["receive_ns"] == 0
-            ticks["receive_ns"][bare] = ticks["exchange_ns"][bare]
-            ticks["receive_ns"] = np.maximum(np.maximum.accumulate(ticks["receive_ns"]), latest_ns)
-            latest_ns = int(ticks["receive_ns"][-1])
-            yield ticks
-
-
-def _chunks(path: Path) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """Cut a file into frames and receive times, 0 for bare frames."""
-    decode = msgspec.json.Decoder(RecordedFrame).decode
-    frames: list[bytes] = []
-    stamps: list[int] = []
-    with path.open("rb") as lines:
-        for raw in lines:
-            line = raw.strip()
-            if not line:
-                continue
-            try:
-                recorded = decode(line)
-                frames.append(recorded.frame.encode())
-                stamps.append(recorded.receive_ns)
-            except msgspec.MsgspecError:
-                frames.append(line)
-                stamps.append(0)
-            if len(frames) == DECODE_FRAMES:
-                yield frames, np.array(stamps, np.int64)
-                frames, stamps = [], []
-    if frames:
-        yield frames, np.array(stamps, np.int64)
-
-
-def import_folder(folder: Path, into: Path) -> tuple[Path, Imported]:
-    """Decode a folder of raw frames into a tick recording in `into`; return its path and what was read."""
-    imported = read_folder(folder)
-    into.mkdir(parents=True, exist_ok=True)
-    path = into / f"{folder.resolve().name}.{os.getpid()}.parquet"
-    ticks_to_frame(imported.ticks, imported.names).write_parquet(path)
-    return path, imported
+def scan(path: Path) -> pl.LazyFrame:
+    """Return a recording unread; nothing in its path has a meaning of its own."""
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
 
 
 def _check_columns(path: Path, found: pl.Schema) -> None:
@@ -258,20 +159,37 @@ def check_recording(path: Path) -> tuple[list[str], list[str], int]:
         text = f"no recording at {path}"
         raise RecordingError(text)
     try:
-        table = pl.scan_parquet(path)
+        table = scan(path)
         _check_columns(path, table.collect_schema())
         found = table.select(
             pl.col("venue").unique().implode().alias("venue"),
             pl.col("symbol").unique().implode().alias("symbol"),
-            pl.col("receive_ns").is_sorted().alias("sorted"),
             pl.len().alias("rows"),
-        ).collect()
+        ).collect(engine="streaming")
+        in_order = _is_in_order(table.select("receive_ns"), int(found["rows"][0]))
     except (pl.exceptions.PolarsError, OSError) as error:
         text = f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}"
         raise RecordingError(text) from None
-    if not found["sorted"][0]:
+    if not in_order:
         text = f"{path} is not in receive order (column receive_ns must not decrease)"
         raise RecordingError(text)
     venues = [v for v in found["venue"][0].to_list() if v in VENUE_CODES]
     symbols = [s for s in found["symbol"][0].to_list() if s is not None]
     return sorted(venues, key=VENUE_CODES.__getitem__), sorted(symbols), int(found["rows"][0])
+
+
+def _is_in_order(times: pl.LazyFrame, rows: int) -> bool:
+    """Return whether a column of times never decreases, CHECK_ROWS at a time; nulls are nowhere."""
+    latest_ns = None
+    for start in range(0, rows, CHECK_ROWS):
+        part = times.slice(start, CHECK_ROWS).collect().to_series().drop_nulls()
+        if not part.is_sorted() or (len(part) and latest_ns is not None and part[0] < latest_ns):
+            return False
+        latest_ns = part[-1] if len(part) else latest_ns
+    return True
+
+
+def columns_of(path: Path) -> list[str]:
+    """Return the names of the columns that a checked recording has and a replay needs."""
+    kinds = scan(path).collect_schema()
+    return [*COLUMNS, *([REPLAY_FLAG] if kinds.get(REPLAY_FLAG) == pl.Boolean else [])]

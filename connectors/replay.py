@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from connectors.recording import COLUMNS, frame_to_ticks
+from connectors.recording import columns_of, frame_to_ticks, scan
 from market.schema import END_OF_INPUT, TICK, Rows, TickBatch, VenueCounters, join
 from market.symbols import SymbolTable
 from market.venues import VENUE_CODES
@@ -63,7 +63,8 @@ class Recording:
         self._names = venues
         self._venues = np.array([VENUE_CODES[name] for name in venues])
         self._speed = speed
-        self._rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        self._columns = columns_of(path)
+        self._rows = int(scan(path).select(pl.len()).collect().item())
         self._read = 0
         self._chunk: Rows = _NO_TICKS
         self._tail: Rows = _NO_TICKS  # rows that share their receive time with what is not read yet
@@ -132,8 +133,10 @@ class Recording:
 
     def _next_chunk(self) -> bool:
         while self._read < self._rows:
-            table = pl.scan_parquet(self._path).select(list(COLUMNS)).slice(self._read, CHUNK_ROWS).collect()
+            table = scan(self._path).select(self._columns).slice(self._read, CHUNK_ROWS).collect()
             self._read += len(table)
+            if self._rows > CHUNK_ROWS:
+                log.info("read %.0f %% of the recording, %d ticks", 100 * self._read / self._rows, self._read)
             ticks, rejects = frame_to_ticks(table, self._table.codes)
             for reason in rejects.keys() - self.rejects.keys():
                 log.warning("%s: first row rejected: %s", self._path, reason)

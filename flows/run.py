@@ -72,7 +72,7 @@ def _follow(child: Child, watch: Watch, display: Display) -> int:
     with display:
         while (code := child.wait(TICK_S)) is None:
             now_s = time.monotonic()
-            if now_s >= due_s:
+            if now_s >= due_s and not child.stopping:  # what drains takes its stores with it
                 watch.poll()
                 display.show()
                 due_s = now_s + display.every_s

@@ -9,15 +9,16 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from connectors.importing import Imported, import_folder
 from connectors.pipe import CollectorConfig, Endpoint
-from connectors.recording import Imported, RecordingError, check_recording, import_folder
+from connectors.recording import RecordingError, check_recording
 from connectors.replay import ReplaySource
 from connectors.source import VenueSource
 from connectors.universe import UniverseError, find
@@ -109,6 +110,7 @@ def _live(
         endpoints=endpoints,
         seed=os.getpid(),
         record_dir=str(settings.record_dir) if settings.record_dir else None,
+        record_max_mb=settings.record_max_mb,
     )
     warm: dict[int, Rows] = {}
     if settings.warm_candles:
@@ -136,7 +138,7 @@ def _recording(settings: Settings) -> tuple[ReplaySource, SymbolTable, tuple[str
     if path.is_dir():
         log.info("decoding the raw frames in %s", path)
         path, found = import_folder(path, settings.data_dir / "replay")
-        atexit.register(path.unlink, missing_ok=True)
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
         imported = _counters(found)
     present, symbols, rows = check_recording(path)
     venues = tuple(name for name in present if name in settings.venues)
@@ -162,12 +164,15 @@ def _wanted(recorded: list[str], wanted: str | None) -> list[str]:
 
 
 def _counters(found: Imported) -> dict[str, VenueCounters]:
-    """Counters of each venue with what decoding its raw frames rejected; logs that, a line a venue."""
-    rejects: Counter[str] = Counter()
-    for (venue, reason), count in sorted(found.rejects.items()):
-        rejects[venue] += count
-        log.warning("%s: %d frames rejected: %s", venue, count, reason)
-    return {venue: VenueCounters(rejects=rejects[venue]) for venue in found.frames}
+    """Counters of each venue with what decoding its raw frames rejected; logs what was read, a line a venue."""
+    counters: dict[str, VenueCounters] = {}
+    for venue, frames in found.frames.items():
+        reasons = {reason: count for (name, reason), count in sorted(found.rejects.items()) if name == venue}
+        rejects = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        level = logging.WARNING if rejects else logging.INFO
+        log.log(level, "%s: %d frames, %d ticks, rejects: %s", venue, frames, found.ticks[venue], rejects or "none")
+        counters[venue] = VenueCounters(rejects=sum(reasons.values()))
+    return counters
 
 
 def _drain_on_signal(stop: Callable[[], None]) -> None:

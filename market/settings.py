@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Returns in the Pearson window."""
     archive_dir: Path | None = None
     record_dir: Path | None = None
+    record_max_mb: int = 10_240
+    """Bound of `record_dir`; beyond it the oldest files are deleted."""
     replay_speed: str = "max"
     warm_candles: int = 250
     """Closed candles of the past a symbol and interval that indicators are warmed up with at the start; 0: none."""
@@ -170,6 +172,11 @@ class Settings(BaseSettings):
     @classmethod
     def _spool(cls, value: int) -> int:
         return _within(value, 1, 1_000_000)
+
+    @field_validator("record_max_mb")
+    @classmethod
+    def _record(cls, value: int) -> int:
+        return _within(value, 64, 100_000_000)
 
     @field_validator("api_port")
     @classmethod

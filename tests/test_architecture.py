@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from market import venues
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("market", "connectors", "operators", "sinks", "api", "flows", "simulator", "bench")
 
@@ -66,7 +68,7 @@ def within(name, module):
 
 def test_every_package_was_found():
     assert {name.split(".")[0] for name in MODULES} == set(PACKAGES)
-    assert len(VENUES) == 7
+    assert {path.stem for path in VENUES} == set(venues.VENUES)
 
 
 def test_imports_are_read_in_every_form(tmp_path, monkeypatch):

@@ -51,6 +51,8 @@ QUOTES = "orderbook.1"
 SIDE = {"Buy": BUY, "Sell": SELL}
 """The taker's side."""
 
+_TRADES_OF = f"{TRADES}."
+_QUOTES_OF = f"{QUOTES}."
 _NAMED = re.compile(r"(?:publicTrade|orderbook\.1)\.([^\]\s,]+)")
 
 
@@ -65,6 +67,7 @@ class _Trade(msgspec.Struct, gc=False):
     p: float | None = nan
     v: float | None = nan
     S: str = ""
+    s: str = ""
     L: str = ""
 
 
@@ -81,6 +84,7 @@ class _Book(msgspec.Struct, gc=False):
     In 2023 a `delta` could hold one side only, or size "0" for a side that went away.
     """
 
+    s: str = ""
     b: list[_Level] = []
     a: list[_Level] = []
 
@@ -249,15 +253,14 @@ def control(frame: bytes) -> Control | None:
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
     trades, quotes = batch.trades, batch.quotes
     for at, message in enumerate(messages):
-        channel, _, native = message.topic.rpartition(".")
-        data = message.data
-        if channel == TRADES and type(data) is list and data and not data[0].L:
+        topic, data = message.topic, message.data
+        if topic.startswith(_TRADES_OF) and type(data) is list and data and not data[0].L:
             for row in data:
-                trades.append((at, native, row.p, row.v, row.S, row.i, row.T))
-        elif channel == QUOTES and type(data) is _Book:
+                trades.append((at, row.s, row.p, row.v, row.S, row.i, row.T))
+        elif topic.startswith(_QUOTES_OF) and type(data) is _Book:
             bid = data.b[0] if data.b else _ABSENT
             ask = data.a[0] if data.a else _ABSENT
-            quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
+            quotes.append((at, data.s, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
         else:
             batch.others.append(at)
 

@@ -72,12 +72,12 @@ class _Row(msgspec.Struct, gc=False):
     side: str = ""
     price: float | None = nan
     qty: float | None = nan
+    trade_id: int = -1
+    timestamp: str = ""
     bid: float | None = nan
     bid_qty: float | None = nan
     ask: float | None = nan
     ask_qty: float | None = nan
-    trade_id: int = -1
-    timestamp: str = ""
 
 
 class _Message(msgspec.Struct, gc=False):

@@ -9,8 +9,9 @@ import pytest
 from connectors import collector as module
 from connectors.clock import ReceiveClock
 from connectors.collector import STALE_NS, VenueFeed, serve
+from connectors.frame_files import read_frames
 from connectors.pipe import BatchReader, CollectorConfig, Endpoint, Serve, Stop, encode_line
-from connectors.recording import read_folder
+from connectors.recorder import BLOCK_FRAMES, BLOCK_NS, Recorder, RecordFolder
 from market.schema import END_OF_INPUT
 from tests.connectors.feeds import check_promises
 from tests.connectors.peers import listening, passing, run
@@ -162,27 +163,69 @@ def test_connections_of_a_venue_are_merged_in_receive_order():
     assert feed.flush().ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
 
 
-def test_raw_frames_are_recorded_as_received(tmp_path):
-    feed = feed_of(record_dir=str(tmp_path))
-    feed.sessions[0].frames = [
-        ([trade(1), b'{"result":null,"id":1}', b"junk"], START_NS + 5),
-        ([trade(2)], START_NS + 9),
+def recording_feed(directory, name="binance", natives=None):
+    """Return a feed that records."""
+
+    async def build():
+        recorder = Recorder(RecordFolder(directory, 64 << 20), name)
+        known = {name: natives} if natives else NATIVES
+        symbols = sorted(natives) if natives else SYMBOLS
+        wanted = CollectorConfig(symbols, known, {}, seed=1)
+        return VenueFeed(name, wanted, ReceiveClock(Wall()), None, recorder)
+
+    return run(build())
+
+
+def recorded(directory, name="binance"):
+    """Return (receive time, frame) of all that is on disk."""
+    return [
+        pair
+        for path in sorted((directory / name).iterdir())
+        for chunk in read_frames(path)
+        for pair in zip((chunk.receive_ns - START_NS).tolist(), chunk.frames, strict=True)
     ]
-    batch = feed.flush()
+
+
+def test_raw_frames_are_recorded_as_received(tmp_path):
+    feed = recording_feed(tmp_path)
+    answer = b'{"result":null,"id":1}'
+    feed.sessions[0].frames = [([trade(1), answer, b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
+    feed.flush()
+    feed.sessions[0].frames = [([trade(3)], START_NS + 11)]  # not handed out any more: the worker is gone
     feed.close()
-    lines = [json.loads(line) for line in next((tmp_path / "binance").iterdir()).read_text().splitlines()]
-    assert [line["receive_ns"] - START_NS for line in lines] == [5, 5, 5, 9]
-    read = read_folder(tmp_path)
-    assert read.ticks["trade_id"].tolist() == batch.ticks["trade_id"].tolist()
-    assert read.ticks["receive_ns"].tolist() == batch.ticks["receive_ns"].tolist()
+    assert recorded(tmp_path) == [(5, trade(1)), (5, answer), (5, b"junk"), (9, trade(2)), (11, trade(3))]
 
 
-def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, caplog):
+def test_frames_of_all_connections_are_recorded_in_receive_order(tmp_path):
+    feed = recording_feed(tmp_path, natives={f"C{number}-USDT": f"C{number}USDT" for number in range(600)})
+    for start in (0, 10):
+        feed.sessions[0].frames = [([trade(start + number)], START_NS + start + number) for number in (1, 4)]
+        feed.sessions[1].frames = [([trade(start + number)], START_NS + start + number) for number in (2, 3, 5)]
+        feed.flush()
+    feed.close()
+    assert recorded(tmp_path) == [(number, trade(number)) for number in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)]
+
+
+def test_a_recording_is_at_most_a_second_behind(tmp_path):
+    feed = recording_feed(tmp_path)
+    feed.sessions[0].frames = [([trade(1)], START_NS)]
+    feed.flush()
+    assert not (tmp_path / "binance").exists()
+    feed._clock._wall_ns.now_ns += BLOCK_NS + 5_000_000
+    feed.flush()
+    assert recorded(tmp_path) == [(0, trade(1))]
+    feed.close()
+
+
+@pytest.mark.parametrize("frames", [1, BLOCK_FRAMES])
+def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, caplog, frames):
+    """One line, whether it shows while frames come or at the end."""
     (tmp_path / "binance").write_text("a file, not a folder")
-    feed = feed_of(record_dir=str(tmp_path))
-    for number in range(2):
-        feed.sessions[0].frames = [([trade(number)], START_NS)]
-        assert feed.flush().ticks.size == 1
+    feed = recording_feed(tmp_path)
+    for _ in range(2):
+        feed.sessions[0].frames = [([trade(1)] * frames, START_NS)]
+        assert feed.flush().ticks.size == frames
+    feed.close()
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 
 
@@ -264,6 +307,25 @@ def test_our_end_of_stream_ends_it():
             await asyncio.wait_for(reader.task, 5)
 
     run(check())
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_all_that_came_is_on_record_however_it_ends(tmp_path, politely):
+    async def check():
+        async with listening(numbered(100)) as url:
+            reader = Reader()
+            await reader.say(config(url, record_dir=str(tmp_path)), Serve("binance"))
+            while len(reader.trade_ids) < 100:
+                assert await reader.read()
+            if politely:
+                await reader.say(Stop())
+                await reader.read_to_the_end()
+            else:
+                reader.end.close()
+                await asyncio.wait_for(reader.task, 5)
+
+    run(check())
+    assert [frame for _, frame in recorded(tmp_path)][1:] == [trade(number) for number in range(100)]
 
 
 def test_commands_may_come_in_any_pieces():

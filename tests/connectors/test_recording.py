@@ -1,22 +1,21 @@
-import json
-
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.recorder import Recorder
+from connectors import recording as module
 from connectors.recording import (
     COLUMNS,
+    REPLAY_FLAG,
     RecordingError,
     check_recording,
+    columns_of,
     frame_to_ticks,
-    import_folder,
-    read_folder,
+    scan,
     ticks_to_frame,
 )
-from market.schema import TRADE, TRADE_ID_BYTES, UNSTAMPED, empty_ticks
+from market.schema import REPLAYED, TRADE, TRADE_ID_BYTES, UNSTAMPED
 from tests.connectors.ticks import NAMES, START_NS, ticks_of
 
 CODES = {name: code for code, name in enumerate(NAMES)}
@@ -188,94 +187,42 @@ def test_a_torn_file_is_one_line(tmp_path):
         check_recording(path)
 
 
-# folders of raw frames
+def test_order_is_checked_across_all_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHECK_ROWS", 100)
+    table = frame_of(1_000)
+    assert check_recording(written(tmp_path, table))[2] == 1_000
+    times = table["receive_ns"].to_list()
+    for place in (99, 100, 101, 999):
+        changed = [*times[:place], times[place - 1] - 1, *times[place + 1 :]]
+        with pytest.raises(RecordingError, match="not in receive order"):
+            check_recording(written(tmp_path, table.with_columns(receive_ns=pl.Series(changed))))
 
 
-def okx_trade(number, instrument="BTC-USDT", at_ms=1_790_000_000_000):
-    row = {
-        "instId": instrument, "tradeId": str(number), "px": "100.5", "sz": "0.25", "side": "buy", "ts": str(at_ms)
-    }  # fmt: skip
-    return json.dumps({"arg": {"channel": "trades", "instId": instrument}, "data": [row]}).encode()
+def test_a_folder_of_files_is_a_recording_whatever_its_name_means_elsewhere(tmp_path):
+    folder = tmp_path / "a[1]*" / "venue=okx"
+    folder.mkdir(parents=True)
+    table = frame_of(1_000)
+    for number in (10, 2, 1, 0):
+        table.slice(number * 90, 90 if number < 10 else None).write_parquet(folder / f"{number:06d}.parquet")
+    kept = pl.concat([table.head(270), table.slice(900)])
+    assert check_recording(folder)[2] == len(kept)
+    assert scan(folder).collect().equals(kept)
 
 
-def bybit_trade(number, at_ms=1_790_000_000_000):
-    row = {"T": at_ms, "s": "BTCUSDT", "S": "Sell", "v": "0.5", "p": "101", "i": str(number), "BT": False}
-    return json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": at_ms, "data": [row]}).encode()
+# the further column
 
 
-def test_recorded_frames_become_ticks_of_all_venues_in_receive_order(tmp_path):
-    for name, frames, times in (
-        ("okx", [okx_trade(1), okx_trade(2, "ETH-USDT"), okx_trade(3)], [10, 30, 30]),
-        ("bybit", [bybit_trade(7), bybit_trade(8)], [20, 30]),
-    ):
-        recorder = Recorder(tmp_path / name)
-        recorder.write(frames, START_NS + np.array(times))
-        recorder.close()
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "okx" / "readme.txt").write_text("not frames")
-    found = read_folder(tmp_path)
-    names = [found.names[code] for code in found.ticks["symbol"]]
-    assert (found.ticks["receive_ns"] - START_NS).tolist() == [10, 20, 30, 30, 30]
-    assert found.ticks["trade_id"].tolist() == [b"1", b"7", b"2", b"3", b"8"]
-    assert names == ["BTC-USDT", "BTC-USDT", "ETH-USDT", "BTC-USDT", "BTC-USDT"]
-    assert dict(found.frames) == {"okx": 3, "bybit": 2}
-    assert not found.rejects
+def test_a_recording_may_say_which_trades_were_repeated(tmp_path):
+    ticks = ticks_of(300)
+    again = (ticks["kind"] == TRADE) & (np.arange(300) % 3 == 0)
+    table = ticks_to_frame(ticks, NAMES).with_columns(pl.Series(REPLAY_FLAG, again))
+    path = written(tmp_path, table)
+    assert columns_of(path) == [*COLUMNS, REPLAY_FLAG]
+    back, _ = frame_to_ticks(scan(path).select(columns_of(path)).collect(), CODES)
+    ticks["flags"] |= again * np.uint8(REPLAYED)
+    assert back.tobytes() == ticks.tobytes()
 
 
-def test_bare_frames_count_as_received_when_the_venue_sent_them(tmp_path):
-    (tmp_path / "okx").mkdir()
-    stamps = [1_790_000_000_500, 1_790_000_000_400, 1_790_000_000_600]
-    lines = [okx_trade(number, at_ms=at_ms) for number, at_ms in enumerate(stamps)]
-    (tmp_path / "okx" / "frames.jsonl").write_bytes(b"\n".join([lines[0], b"", b"pong", *lines[1:]]))
-    found = read_folder(tmp_path)
-    assert found.ticks["trade_id"].tolist() == [b"0", b"1", b"2"]
-    assert (found.ticks["receive_ns"] // 1_000_000).tolist() == [stamps[0], stamps[0], stamps[2]]
-
-
-def test_a_torn_last_line_is_a_reject(tmp_path):
-    recorder = Recorder(tmp_path / "okx")
-    recorder.write([okx_trade(1), okx_trade(2)], START_NS + np.array([1, 2]))
-    recorder.close()
-    path = tmp_path / "okx" / f"{START_NS + 1}.jsonl"
-    path.write_bytes(path.read_bytes()[:-30])
-    found = read_folder(tmp_path)
-    assert found.ticks["trade_id"].tolist() == [b"1"]
-    assert sum(found.rejects.values()) == 1
-    assert all(venue == "okx" for venue, _ in found.rejects)
-
-
-def test_files_follow_each_other_by_name_and_time_never_goes_back(tmp_path):
-    for start, times in ((START_NS, [0, 50]), (START_NS + 40, [40, 60])):
-        recorder = Recorder(tmp_path / "okx")
-        recorder.write([okx_trade(start + number) for number in range(2)], np.array(times) + START_NS)
-        recorder.close()
-    assert (read_folder(tmp_path).ticks["receive_ns"] - START_NS).tolist() == [0, 50, 50, 60]
-
-
-def test_a_folder_without_venues_or_none_at_all_is_one_line(tmp_path):
-    with pytest.raises(RecordingError, match="holds no <venue>/"):
-        read_folder(tmp_path)
-    (tmp_path / "okx").mkdir()
-    with pytest.raises(RecordingError, match="holds no <venue>/"):
-        read_folder(tmp_path)
-    with pytest.raises(RecordingError, match="no folder"):
-        read_folder(tmp_path / "missing")
-
-
-def test_an_imported_folder_is_a_recording(tmp_path):
-    recorder = Recorder(tmp_path / "raw" / "okx")
-    recorder.write([okx_trade(number, f"C{number % 3}-USDT") for number in range(30)], START_NS + np.arange(30))
-    recorder.close()
-    path, found = import_folder(tmp_path / "raw", tmp_path / "into" / "here")
-    assert check_recording(path) == (["okx"], ["C0-USDT", "C1-USDT", "C2-USDT"], 30)
-    codes = {name: code for code, name in enumerate(found.names)}
-    assert frame_to_ticks(pl.read_parquet(path), codes)[0].tobytes() == found.ticks.tobytes()
-
-
-def test_a_folder_of_which_nothing_can_be_read_is_an_empty_recording(tmp_path):
-    (tmp_path / "raw" / "okx").mkdir(parents=True)
-    (tmp_path / "raw" / "okx" / "x.jsonl").write_text("nothing\nof use\n")
-    path, found = import_folder(tmp_path / "raw", tmp_path)
-    assert check_recording(path) == ([], [], 0)
-    assert sum(found.rejects.values()) == 2
-    assert frame_to_ticks(pl.read_parquet(path), {})[0].dtype == empty_ticks().dtype
+@pytest.mark.parametrize("other", [{}, {REPLAY_FLAG: pl.lit("yes")}, {REPLAY_FLAG: pl.lit(7)}])
+def test_it_may_be_absent_or_mean_something_else(tmp_path, other):
+    assert columns_of(written(tmp_path, frame_of(5).with_columns(**other))) == list(COLUMNS)

@@ -116,7 +116,7 @@ def test_a_folder_of_raw_frames_replays(data_dir, tmp_path):
     (folder / "frames.jsonl").write_text("\n".join(lines))
     done = run(data_dir, feed=f"replay:{folder.parent}", intervals="1s,1m")
     assert done.returncode == 0, done.stderr
-    assert "okx: 2 frames rejected: malformed" in done.stderr
+    assert "okx: 4 frames, 2 ticks, rejects: 2 malformed" in done.stderr
     found = rows(data_dir, "SELECT symbol, sum(trades) FROM candles WHERE interval = '1m' GROUP BY 1")
     assert found == [[("BTC-USDT", 2)]]
     with stores(data_dir) as (hot, _):

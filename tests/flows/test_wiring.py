@@ -2,12 +2,11 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 
-from connectors.recording import Imported, RecordingError
+from connectors.importing import Imported
+from connectors.recording import RecordingError
 from flows import wiring
-from market.schema import TICK
 from market.settings import Settings
 from tests.flows.markets import recording
 
@@ -45,13 +44,16 @@ def test_venues_that_are_not_recorded_are_named(settings):
         wiring._recording(settings(venues="kucoin"))
 
 
-def test_rejects_of_raw_frames_are_counted_by_venue(caplog):
-    found = Imported(np.zeros(0, TICK), [])
-    found.frames["okx"] = 9
+def test_what_was_imported_is_a_line_a_venue_and_rejects_are_counted(caplog):
+    caplog.set_level("INFO")
+    found = Imported(frames=Counter(okx=9, bybit=5), ticks=Counter(okx=6, bybit=7))
     found.rejects = Counter({("okx", "malformed"): 2, ("okx", "bad price"): 1})
     counters = wiring._counters(found)
-    assert counters["okx"].rejects == 3
-    assert "okx: 2 frames rejected: malformed" in caplog.text
+    assert {name: counter.rejects for name, counter in counters.items()} == {"okx": 3, "bybit": 0}
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "okx: 9 frames, 6 ticks, rejects: 1 bad price, 2 malformed"),
+        ("INFO", "bybit: 5 frames, 7 ticks, rejects: none"),
+    ]
 
 
 def test_a_cluster_is_known_by_its_options():
