@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from connectors import rest
-from connectors.budget import Budget
+from connectors.bucket import Bucket
 from connectors.clock import Clock
 from connectors.retry import backoff, least_wait_s
 from connectors.session import rebase
@@ -62,7 +62,7 @@ class Backfill:
         self._rng = rng
         self._base = base
         self._context = context
-        self._budget = Budget(venue.REFILL.requests, venue.REFILL.per_s)
+        self._budget = Bucket(venue.REFILL.requests, venue.REFILL.per_s)
         self._waiting: list[Found] = []
         self._asked = asyncio.Event()
         self._ticks: list[Rows] = []

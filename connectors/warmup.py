@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from connectors import rest
-from connectors.budget import Budget
+from connectors.bucket import Bucket
 from connectors.pipe import Endpoint
 from connectors.retry import least_wait_s
 from connectors.session import rebase
@@ -80,7 +80,7 @@ class _Warmup:
         self._now_s = now_s
         self._endpoints = endpoints
         self._context = context
-        self._budgets = {name: Budget(VENUES[name].KLINES.requests, VENUES[name].KLINES.per_s) for name in VENUES}
+        self._budgets = {name: Bucket(VENUES[name].KLINES.requests, VENUES[name].KLINES.per_s) for name in VENUES}
         self._found: dict[Series, Rows] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
         self._failed: set[str] = set()

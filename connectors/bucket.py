@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Budget:
+class Bucket:
     """So many requests at once at most, and so many in a time in the long run."""
 
     def __init__(self, requests: int, per_s: float) -> None:
