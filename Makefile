@@ -1,5 +1,5 @@
 # Every target is one plain command after `setup`; README lists them. ARGS passes through: make run ARGS="-w 2"
-.PHONY: setup run test lint types check bench api fmt lock
+.PHONY: setup run test lint types check bench fuzz forge-eval api fmt lock
 PY := .venv/bin/python
 ARGS ?=
 
@@ -15,8 +15,14 @@ api: setup
 test: setup
 	@$(PY) -m pytest $(ARGS)
 
+fuzz: setup
+	@$(PY) -m bench.fuzz $(ARGS)
+
 bench: setup
 	@$(PY) -m bench $(ARGS)
+
+forge-eval: setup
+	@$(PY) -m bench.forge_eval $(ARGS)
 
 lint: setup
 	@$(PY) -m ruff check .

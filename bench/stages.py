@@ -25,6 +25,7 @@ from connectors import universe
 from connectors.clock import ReceiveClock
 from connectors.collector import FLUSH_S
 from connectors.pipe import BatchReader, Endpoint, encode_batch
+from connectors.route import Route
 from connectors.session import Session
 from connectors.venue import Catalog
 from connectors.venues import VENUES
@@ -99,21 +100,21 @@ async def _receive(
     sessions: dict[str, Session] = {}
     tasks = []
     for name, endpoint in endpoints.items():
-        venue = VENUES[name]
-        topics = venue.topics(sorted(catalogs[name].codes))
-        counters = VenueCounters()
-        sessions[name] = Session(venue, topics, counters, clock=clock, rng=random.Random(1), endpoint=endpoint)
+        route = Route.to(VENUES[name], clock, endpoint)
+        sessions[name] = Session(route, VenueCounters(), rng=random.Random(1))
+        for native in catalogs[name].codes:
+            sessions[name].add(native)
         tasks.append(asyncio.create_task(sessions[name].run()))
     await asyncio.sleep(WARM_S)
     for session in sessions.values():
-        session.frames = []
+        session.current.frames = []
     flushes: list[Flush] = []
     started, before = time.monotonic(), time.process_time()
     while time.monotonic() - started < length_s:
         await asyncio.sleep(FLUSH_S)
         watermark_ns = clock() - 1
         for name, session in sessions.items():
-            chunks, session.frames = session.frames, []
+            chunks, session.current.frames = session.current.frames, []
             frames = [frame for messages, _ in chunks for frame in messages]
             stamps = np.repeat([at_ns for _, at_ns in chunks], [len(messages) for messages, _ in chunks])
             flushes.append(Flush(name, frames, stamps.astype(np.int64), watermark_ns))

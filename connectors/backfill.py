@@ -19,7 +19,7 @@ from connectors import rest
 from connectors.bucket import Bucket
 from connectors.clock import Clock
 from connectors.retry import backoff, least_wait_s
-from connectors.session import rebase
+from connectors.route import rebase
 from connectors.venue import Catalog, Decoded, Hole, Refill, Venue
 from market.schema import I64, TRADE_ID_BYTES, Gap, Rows, join
 from market.venues import VENUE_CODES

@@ -16,7 +16,7 @@ import socket
 import ssl as tls
 import sys
 from collections import Counter, deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Mapping
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -24,14 +24,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from connectors.backfill import Backfill
 from connectors.clock import ReceiveClock
-from connectors.gaps import GapKernel
+from connectors.connection import Connection
+from connectors.holes import Holes
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
+from connectors.rest import RestError
+from connectors.route import Route
 from connectors.session import Session
+from connectors.silence import SilenceTable
+from connectors.universe import natives_now, trading
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, VenueCounters, empty_ticks, in_receive_order
 from market.venues import VENUE_CODES
 
 if TYPE_CHECKING:
@@ -44,6 +48,10 @@ BACKLOG_BYTES: Final = 64 * 1024 * 1024
 STATUS_NS: Final = 1_000_000_000
 STALE_NS: Final = 15_000_000_000
 """A connected venue without a tick for this long is `stale`: heartbeats are not data."""
+RENEW_NS: Final = 60_000_000_000
+"""Least time between two rounds of asking for silent symbols again: venues count requests."""
+NAMED_SYMBOLS: Final = 5
+"""Most symbols that a line of the log names."""
 REJECT_SAMPLE: Final = 32
 """Rejected frames kept a venue, the newest."""
 
@@ -67,82 +75,66 @@ class VenueFeed:
         self.rejected: deque[Reject] = deque(maxlen=REJECT_SAMPLE)
         self._venue = VENUES[name]
         self._clock = clock
-        codes = {symbol: code for code, symbol in enumerate(config.symbols)}
-        self._catalog = Catalog(config.natives.get(name, {}), codes)
+        self._symbols = config.symbols
+        self._codes = {symbol: code for code, symbol in enumerate(config.symbols)}
+        self._catalog = Catalog(config.natives.get(name, {}), self._codes)
+        self._silence = SilenceTable(len(config.symbols))
+        self._due: set[int] = set()
+        self._renewed_ns = 0
+        self._listed = True
         self._reasons: Counter[str] = Counter()
         self._status_due_ns = 0
         self._ticked_ns = clock()
         self._recorder = recorder
-        self._gaps = GapKernel(len(config.symbols), numbered=self._venue.REFILL.numbered)
-        self._lost = (0, False)  # reconnects, whether stale: as they were at the last flush
-        endpoint = config.endpoints.get(name)
-        self.backfill = Backfill(
-            self._venue,
-            self._catalog,
-            clock=clock,
-            rng=random.Random(f"{config.seed}-{name}-backfill"),
-            base=endpoint.rest if endpoint else None,
-            context=context,
-        )
-        topics = self._venue.topics(sorted(self._catalog.codes))
-        size = self._venue.LIMITS.topics_per_connection
-        self.sessions = [
-            Session(
-                self._venue,
-                topics[start : start + size],
-                self.counters,
-                clock=clock,
-                rng=random.Random(f"{config.seed}-{name}-{start}"),
-                endpoint=endpoint,
-                context=context,
-            )
-            for start in range(0, len(topics), size)
-        ]
+        self._route = Route.to(self._venue, clock, config.endpoints.get(name), context)
+        self._rng = random.Random(f"{config.seed}-{name}")
+        codes_used, rng = len(config.symbols), random.Random(f"{config.seed}-{name}-holes")
+        self.holes = Holes(self._route, self._catalog, codes_used, self.counters, rng)
+        self.sessions: list[Session] = []
+        self._place(self._catalog.natives)
 
     def flush(self) -> TickBatch:
         """Decode what arrived and promise that this was all."""
         watermark_ns = self._clock() - 1
         self._record(watermark_ns)
-        parts = [self._decode(session) for session in self.sessions if session.frames]
+        parts = [
+            self._decode(session, connection)
+            for session in self.sessions
+            for connection in session.connections
+            if connection.frames
+        ]
         if any(part.size for part in parts):
             self._ticked_ns = max(int(part["receive_ns"][-1]) for part in parts if part.size)
-        self._note_losses()
-        self._look_for_holes(watermark_ns)
-        refilled, gaps = self.backfill.take()
-        ticks = _in_receive_order(parts + refilled)
+        refilled, gaps = self.holes.take(watermark_ns)
+        ticks = in_receive_order(parts + refilled)
         return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns), gaps)
 
-    def _note_losses(self) -> None:
-        """Tell where trades may be missing when a link was lost, or a silent one speaks again."""
-        before, self._lost = self._lost, (self.counters.reconnects, self.counters.state == "stale")
-        if self._lost != before:
-            self._gaps.mark()
-
-    def _look_for_holes(self, now_ns: int) -> None:
-        for hole in self._gaps.due(now_ns):
-            self.counters.gaps += 1
-            self.backfill.ask(hole)
-
-    def _decode(self, session: Session) -> Rows:
-        chunks, session.frames = session.frames, []
+    def _decode(self, session: Session, connection: Connection) -> Rows:
+        chunks, connection.frames = connection.frames, []
         frames = [frame for messages, _ in chunks for frame in messages]
         stamps = np.repeat(
             np.array([receive_ns for _, receive_ns in chunks], np.int64), [len(messages) for messages, _ in chunks]
         )
         decoded = self._venue.decode(frames, stamps, self._catalog)
         for frame in decoded.control:
-            session.on_control(frame)
+            connection.on_control(frame)
         for reject in decoded.rejects:
             self._reject(reject)
         ticks: Rows = decoded.ticks
-        self._gaps.add(ticks, decoded.spans)
+        self.holes.saw(ticks, decoded.spans)
+        if ticks.size:
+            connection.heard(ticks["symbol"])
+            self._silence.saw(ticks["symbol"], ticks["receive_ns"])
+        if connection is not session.current:  # of two connections' quotes one would put the clock back
+            ticks = ticks.take(np.flatnonzero(ticks["kind"] == TRADE))
         return ticks
 
     def _record(self, now_ns: int) -> None:
         """Record what all sessions received, in receive order: so it is read back."""
         if self._recorder is None:
             return
-        chunks = sorted(chain.from_iterable(session.frames for session in self.sessions), key=itemgetter(1))
+        connections = chain.from_iterable(session.connections for session in self.sessions)
+        chunks = sorted(chain.from_iterable(one.frames for one in connections), key=itemgetter(1))
         try:
             for messages, receive_ns in chunks:
                 self._recorder.write(messages, receive_ns)
@@ -169,21 +161,86 @@ class VenueFeed:
         if watermark_ns < self._status_due_ns:
             return None
         self._status_due_ns = watermark_ns + STATUS_NS
+        self._look(watermark_ns)
         if self.counters.state in ("live", "stale"):
             self._mark("stale" if watermark_ns - self._ticked_ns > STALE_NS else "live")
         else:
             self._ticked_ns = watermark_ns  # a new link is not blamed for the time without one
         return self.counters
 
+    def _look(self, now_ns: int) -> None:
+        """Find the symbols that have fallen silent, and ask for them again."""
+        asked_ns = np.zeros(len(self._symbols), np.int64)
+        codes = self._catalog.codes
+        for session in self.sessions:
+            asked = session.current.asked_ns
+            asked_ns[[codes[native] for native in asked]] = list(asked.values())
+        look = self._silence.look(now_ns, asked_ns)
+        self.counters.silent_symbols = int(self._silence.silent.sum())
+        for changed, words in ((look.fell, "silent"), (look.rose, "heard again")):
+            if changed.size:
+                names = _some(self._symbols[code] for code in changed.tolist())
+                log.warning("%s: %d symbols are %s: %s", self.name, changed.size, words, names)
+        self._due = (self._due | set(look.due.tolist())) - set(look.rose.tolist())
+        if self._due and now_ns - self._renewed_ns > RENEW_NS:
+            self._renewed_ns = now_ns
+            self._renew()
+        for session in self.sessions:
+            own = np.array([codes[native] for native in session.natives], np.int64)
+            session.patience_s = self._silence.link_patience_s(own)
+
+    def _renew(self) -> None:
+        due = {self._symbols[code] for code in self._due}
+        self._due = set()
+        natives = {native for symbol, native in self._catalog.natives.items() if symbol in due}
+        for session in self.sessions:
+            if natives & session.natives:
+                session.renew(natives)
+
+    def update(self, natives: dict[str, str]) -> tuple[list[Session], list[Session]]:
+        """Go over to the symbols that trade now: symbol -> native symbol, of those that the run has.
+
+        Returns:
+            The sessions to start and those to end, which are not in `sessions` any more.
+        """
+        natives = {symbol: native for symbol, native in natives.items() if symbol in self._codes}
+        before = self._catalog.natives
+        gone = {native for symbol, native in before.items() if natives.get(symbol) != native}
+        new = {symbol: native for symbol, native in natives.items() if before.get(symbol) != native}
+        halted = before.keys() - natives.keys()
+        for what, names in (("do not trade any more", halted), ("trade now", new)):
+            if names:
+                log.info("%s: %d symbols %s: %s", self.name, len(names), what, _some(names))
+        for session in self.sessions:
+            session.drop(gone)
+            session.retry_refused()
+        self._silence.forget(np.array([self._codes[symbol] for symbol in halted], np.int64))
+        late = {native: self._catalog.codes[native] for native in gone}  # what is under way is still read
+        self._catalog = Catalog(natives, self._codes)
+        self._catalog.codes = late | self._catalog.codes
+        started = self._place(new)
+        ended = [session for session in self.sessions if not session.natives]
+        self.sessions = [session for session in self.sessions if session.natives]
+        return started, ended
+
+    def _place(self, natives: Mapping[str, str]) -> list[Session]:
+        """Spread symbols over sessions, within the venue's limits; return the sessions opened for it."""
+        opened: list[Session] = []
+        for native in sorted(natives.values()):
+            session = next((one for one in self.sessions if one.has_room(native)), None)
+            if session is None:
+                session = Session(self._route, self.counters, rng=self._rng)
+                opened.append(session)
+                self.sessions.append(session)
+            session.add(native)
+        for session in self.sessions:
+            session.ask(natives.values())
+        return opened
+
     def _mark(self, state: str) -> None:
         if state != self.counters.state:
             log.warning("%s is %s", self.name, state)
             self.counters.state = state
-
-    def give_up_holes(self) -> None:
-        """Make gaps of the holes that are still open, for the next flush."""
-        self._look_for_holes(END_OF_INPUT)
-        self.backfill.abandon()
 
     def close(self) -> None:
         """Close the recording."""
@@ -195,12 +252,22 @@ class VenueFeed:
         except OSError as error:
             self._stop_recording(error)
 
+    async def relist(self) -> dict[str, str] | None:
+        """Return what trades now by the venue's list, symbol -> native symbol; None if there is no list."""
+        try:
+            listed = await asyncio.to_thread(trading, self.name, self._route.endpoint, self._route.context)
+        except (RestError, ValueError) as error:
+            if self._listed:
+                log.warning("%s: its list cannot be read (%s): symbols stay as they are", self.name, error)
+            self._listed = False
+            return None
+        self._listed = True
+        return natives_now(listed, self._catalog.natives)
 
-def _in_receive_order(parts: list[Rows]) -> Rows:
-    if len(parts) < 2:
-        return parts[0] if parts else empty_ticks()
-    ticks = join(parts)
-    return ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))
+
+def _some(symbols: Iterable[str]) -> str:
+    names = sorted(symbols)
+    return ", ".join(names[:NAMED_SYMBOLS]) + (", ..." if len(names) > NAMED_SYMBOLS else "")
 
 
 class Collector(asyncio.Protocol):
@@ -209,6 +276,7 @@ class Collector(asyncio.Protocol):
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self._feeds: dict[str, VenueFeed] = {}
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
@@ -272,10 +340,35 @@ class Collector(asyncio.Protocol):
         feed = VenueFeed(name, self._config, self._clock, self._context, self._recorder(name))
         self._feeds[name] = feed
         for session in feed.sessions:
-            if self._paused:
-                session.pause()
-            self._run(session.run())
-        self._run(feed.backfill.run())
+            self._run(session)
+        self._watched(feed.holes.run())
+        if self._config.refresh_s:
+            self._watched(self._refresh(feed, self._config.refresh_s))
+
+    def _run(self, session: Session) -> None:
+        if self._paused:
+            session.pause()
+        task = asyncio.create_task(session.run())
+        task.add_done_callback(self._task_ended)
+        self._sessions[session] = task
+
+    def _watched(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    async def _refresh(self, feed: VenueFeed, every_s: float) -> None:
+        """Follow the venue's list: what is halted or delisted is let go, what is listed again is taken up."""
+        while True:
+            await asyncio.sleep(every_s * (1.0 - 0.2 * random.random()))
+            natives = await feed.relist()
+            if natives is None:
+                continue
+            started, ended = feed.update(natives)
+            for session in started:
+                self._run(session)
+            for session in ended:
+                self._sessions.pop(session).cancel()
 
     def _recorder(self, name: str) -> Recorder | None:
         assert self._config is not None
@@ -286,11 +379,6 @@ class Collector(asyncio.Protocol):
         if self._records is None:
             self._records = RecordFolder(Path(self._config.record_dir), self._config.record_max_mb << 20)
         return Recorder(self._records, name)
-
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._task_ended)
-        self._tasks.append(task)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """End the process over a bug in a session or a refill: a venue must not fall silent without a word."""
@@ -315,9 +403,10 @@ class Collector(asyncio.Protocol):
                 await asyncio.wait_for(self.stopping.wait(), FLUSH_S)
             except TimeoutError:
                 continue
-        for task in self._tasks:
+        tasks = [*self._sessions.values(), *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._failure is None and not self._transport.is_closing():
             self._finish()
         for feed in self._feeds.values():
@@ -329,7 +418,7 @@ class Collector(asyncio.Protocol):
     def _finish(self) -> None:
         for feed in self._feeds.values():
             self._transport.write(encode_batch(feed.flush()))
-            feed.give_up_holes()
+            feed.holes.give_up()
             self._transport.write(encode_batch(feed.flush()))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))

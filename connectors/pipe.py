@@ -40,6 +40,8 @@ class CollectorConfig(msgspec.Struct, frozen=True):
     ca_file: str | None = None
     """Trusted certificates beside the system's, for a venue behind a private CA."""
     record_dir: str | None = None
+    refresh_s: float = 0
+    """How often the venues' lists are read again; 0 = never."""
     record_max_mb: int = 10_240
 
 

@@ -8,6 +8,9 @@ import time
 import urllib.error
 import urllib.request
 from typing import Final
+from urllib.parse import urlsplit
+
+from connectors.proxy import is_loopback
 
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -37,7 +40,7 @@ def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None)
     """
     try:
         request = urllib.request.Request(url, data=b"" if post else None, headers={"User-Agent": _AGENT})
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as response:
+        with _opener(request, context).open(request, timeout=TIMEOUT_S) as response:
             return _body(response)
     except urllib.error.HTTPError as error:
         error.close()
@@ -53,6 +56,14 @@ def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None)
 def _retry_after_s(text: str | None) -> float:
     """Return the seconds of a Retry-After header; 0 if there is none, or a date, which venues do not send."""
     return float(text) if text is not None and text.isascii() and text.isdigit() else 0.0
+
+
+def _opener(request: urllib.request.Request, context: tls.SSLContext | None) -> urllib.request.OpenerDirector:
+    """Return what honours the environment's proxy, except on loopback."""
+    proxies: dict[str, str] | None = {} if is_loopback(urlsplit(request.full_url).hostname or "") else None
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)
+    )
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

@@ -1,7 +1,7 @@
-"""One connection's life: connect, subscribe, check the answers, beat, watch for silence, reconnect.
+"""Some of a venue's symbols, kept flowing: connect, reconnect, hand over from one connection to the next.
 
-Generic over the venue tables; the only code that knows when to talk. Frames go out unread: the collector decodes them
-in batches and hands control frames back to `on_control`.
+A connection that the venue will close, after its documented life or by a notice, is replaced before: the new one
+delivers before the old one closes. Meanwhile trades come twice, and the sequencer drops the copies.
 """
 
 from __future__ import annotations
@@ -9,235 +9,358 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl as tls
-from collections.abc import Sequence
-from typing import Final
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
-from connectors import rest
-from connectors.clock import Clock
-from connectors.pipe import Endpoint
+from connectors.answers import Open
+from connectors.connection import BEAT_S, Connection
+from connectors.rest import RestError
 from connectors.retry import HEALTHY_S, backoff, least_wait_s
-from connectors.transport import Link, LinkError, open_link
-from connectors.venue import Venue
+from connectors.route import Route
+from connectors.silence import LEAST_S, MOST_S
+from connectors.transport import LinkError
+from connectors.venue import Control
 from market.schema import VenueCounters
 
-ACK_TIMEOUT_S: Final = 10.0
-WELCOME_TIMEOUT_S: Final = 10.0
-BEAT_S: Final = 0.25
-"""How often deadlines are looked at."""
+LIFE_PART: Final = 0.9
+"""A connection is replaced at this part of its documented life, up to JITTER of it earlier."""
+JITTER: Final = 0.1
+OVERLAP_S: Final = 5.0
+"""Least time for which old and new connection both deliver: what is under way on the old one still arrives."""
+HANDOVER_S: Final = 30.0
+"""A successor that does not deliver what the old one does by then is given up, and tried again as much later."""
+REFUSED_S: Final = 300.0
+REFUSED_MOST_S: Final = 21_600.0
+"""A refused symbol is asked for again after REFUSED_S at the earliest, then after twice as long each time."""
 
 log = logging.getLogger("mie.session")
 
 
+@dataclass(slots=True)
+class _Refusal:
+    """Until when a symbol is not asked for, and how long the wait was."""
+
+    due_s: float
+    wait_s: float
+
+
 class Session:
-    """One connection to a venue, kept alive until cancelled.
+    """Symbols of a venue that share a connection, kept alive until cancelled.
 
     Attributes:
-        frames: Messages received and not yet taken, in order, with their receive times. Bounded by the collector,
-            which takes them every few milliseconds and pauses the link when it is behind.
+        natives: Its native symbols.
+        native_of: topic -> native symbol.
+        current: The connection that counts: its quotes are the ones to use.
+        reading: Set unless the dataflow is behind.
+        patience_s: How long a link may go without a tick; set by the collector, which knows the rates.
     """
 
-    def __init__(
-        self,
-        venue: Venue,
-        topics: Sequence[str],
-        counters: VenueCounters,
-        *,
-        clock: Clock,
-        rng: random.Random,
-        endpoint: Endpoint | None = None,
-        context: tls.SSLContext | None = None,
-    ) -> None:
-        self.venue = venue
-        self.frames: list[tuple[list[bytes], int]] = []
-        self._topics = topics
+    def __init__(self, route: Route, counters: VenueCounters, *, rng: random.Random) -> None:
+        self.natives: set[str] = set()
+        self.native_of: dict[str, str] = {}
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._route = route
+        self._venue = route.venue
         self._counters = counters
-        self._clock = clock
         self._rng = rng
-        self._endpoint = endpoint
-        self._context = context
-        self._link: Link | None = None
-        self._welcome = asyncio.Event()
-        self._awaited: dict[str, int] = {}  # request key -> answers to come
-        self._reading = asyncio.Event()
-        self._reading.set()
-        self._pinged_s: float | None = None
-        self._ponged = True
-        self._ids = 1
+        self._usual_s = LEAST_S
+        self._fruitless = 0
+        self._refused: dict[str, _Refusal] = {}
+        self._suspects: list[list[str]] = []  # topics of requests that were refused without naming a symbol
+        self._tasks: dict[Connection, asyncio.Task[NoReturn]] = {}
+        self._successor: Connection | None = None
+        self._replace_s: float | None = None
+        self._overlap_s: float | None = None
+        self._noticed_s = float("-inf")
+        self._closing: set[asyncio.Task[None]] = set()
+        self._own_state = ""
+        self.current = self._new()
+
+    # which symbols
+
+    def has_room(self, native: str) -> bool:
+        """Return whether another symbol fits within the venue's limits of one connection."""
+        limits = self._venue.LIMITS
+        topics = self._venue.topics([native])
+        if len(self.native_of) + len(topics) > limits.topics_per_connection:
+            return False
+        most_bytes = limits.topic_bytes_per_connection
+        all_bytes = (len(topic.encode()) + 3 for topic in (*self.native_of, *topics))  # quotes, comma
+        return most_bytes is None or sum(all_bytes) <= most_bytes
+
+    def add(self, native: str) -> None:
+        """Take a symbol up; the next connection subscribes it, `ask` does on the present one."""
+        self.natives.add(native)
+        self.native_of.update(dict.fromkeys(self._venue.topics([native]), native))
+
+    def ask(self, natives: Iterable[str]) -> None:
+        """Subscribe to symbols of its own on the present connection, if there is one."""
+        self._ask(self._venue.topics(sorted(self.natives & set(natives))))
+
+    def drop(self, natives: Iterable[str]) -> None:
+        """Let symbols go, and all that is known of them."""
+        gone = sorted(self.natives & set(natives))
+        topics = self._venue.topics(gone)
+        for connection in self._open():
+            connection.leave(topics)
+        for native in gone:
+            self.natives.discard(native)
+            self._refused.pop(native, None)
+        for topic in topics:
+            del self.native_of[topic]
+
+    def renew(self, natives: Iterable[str]) -> None:
+        """Subscribe to symbols anew: they were acknowledged once and are not heard."""
+        topics = self._venue.topics(sorted(self.natives & set(natives) - self._refused.keys()))
+        for connection in self._open():
+            connection.leave(topics)
+            connection.ask(topics)
+
+    def retry_refused(self) -> None:
+        """Ask again for refused symbols whose time has come."""
+        due = [native for native in self._askable() if native in self._refused and native not in self.current.asked_ns]
+        self._ask(self._venue.topics(due))
+
+    def _ask(self, topics: list[str]) -> None:
+        for connection in self._open():
+            connection.ask(topics)
+
+    def _open(self) -> Iterator[Connection]:
+        return (one for one in (self.current, self._successor) if one is not None and one.opened_s is not None)
+
+    def _askable(self) -> list[str]:
+        now_s = asyncio.get_running_loop().time()
+        return sorted(n for n in self.natives if n not in self._refused or self._refused[n].due_s <= now_s)
+
+    # what a connection asks and tells (`connection.Owner`)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a link may go without a tick: longer after each one that never had any."""
+        return min(self._usual_s * 2.0**self._fruitless, MOST_S)
+
+    @patience_s.setter
+    def patience_s(self, usual_s: float) -> None:
+        self._usual_s = usual_s
+
+    def groups(self) -> list[list[str]]:
+        """Return the topics to subscribe: suspects apart, so that one bad symbol cannot hold up the others for ever."""
+        topics = self._venue.topics(self._askable())
+        kept = set(topics)
+        self._suspects = [group for group in ([t for t in group if t in kept] for group in self._suspects) if group]
+        apart = {topic for group in self._suspects for topic in group}
+        return [[topic for topic in topics if topic not in apart], *self._suspects]
+
+    def opened(self, connection: Connection) -> None:
+        """Say that the venue is live."""
+        if connection is self.current:
+            self._state("live")
+
+    def accepted(self, answered: Open) -> None:
+        """Clear suspects."""
+        if answered.subscribes and self._suspects:
+            good = set(answered.request.topics)
+            self._suspects = [group for group in self._suspects if not good.issuperset(group)]
+
+    def refused(self, connection: Connection, answered: Open | None, control: Control) -> None:
+        """Report and skip a refused symbol; where none is named, find it by asking for halves."""
+        if answered is not None and not answered.subscribes:
+            return
+        self._counters.refused += 1
+        native = control.native if control.native in self.natives else ""
+        if not native and answered is not None and len(answered.natives) == 1:
+            (native,) = answered.natives
+        if not native or native in connection.asked_ns or native not in self._refused:
+            name = native or control.native or "a request"
+            log.warning("%s refused %s: %s %s", self._venue.NAME, name, control.code, control.text)
+        if native:
+            connection.asked_ns.pop(native, None)
+            self._skip(native)
+        if answered is None or answered.request.acks > 1:
+            return  # its other topics are answered for themselves
+        good = [topic for topic in answered.request.topics if self.native_of.get(topic, native) != native]
+        self._ask_apart(connection, good, halved=not native)
+
+    def _skip(self, native: str) -> None:
+        now_s = asyncio.get_running_loop().time()
+        before = self._refused.get(native)
+        if before is None:
+            self._refused[native] = _Refusal(now_s + REFUSED_S, REFUSED_S)
+        elif before.due_s <= now_s:  # else its other channel
+            wait_s = min(2.0 * before.wait_s, REFUSED_MOST_S)
+            self._refused[native] = _Refusal(now_s + wait_s, wait_s)
+
+    def _ask_apart(self, connection: Connection, topics: list[str], *, halved: bool) -> None:
+        middle = (len(topics) + 1) // 2 if halved else len(topics)
+        groups = [group for group in (topics[:middle], topics[middle:]) if group]
+        whole = set(topics)
+        self._suspects = [group for group in self._suspects if whole.isdisjoint(group)] + groups
+        for group in groups:
+            connection.ask(group)
+
+    def noticed(self, connection: Connection) -> None:
+        """Replace a connection that the venue is about to close, but not each by the next in a row of notices."""
+        now_s = asyncio.get_running_loop().time()
+        if connection is self.current and now_s - self._noticed_s > HANDOVER_S:
+            self._replace_s = self._noticed_s = now_s
+
+    # connections
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
         waits = backoff(self._rng)
-        loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._reading.wait()  # a link opened meanwhile would be read without bound
-                started_s = loop.time()
-                code = await self._live_once()
-                if loop.time() - started_s > HEALTHY_S:
+                await self.reading.wait()  # a link opened meanwhile would be read without bound
+                self.current = self._start()
+                error = await self._live()
+                self._state("down", str(error))
+                if self._lived_well(self.current):
                     waits = backoff(self._rng)
                 self._counters.reconnects += 1
+                code = getattr(error, "code", 0) or getattr(error, "status", 0)
                 await asyncio.sleep(max(next(waits), least_wait_s(code)))
         finally:
-            if self._link is not None:
-                await self._link.close()
+            await self._close()
 
-    async def _live_once(self) -> int:
-        """Live through one connection; return the code it ended with, 0 for none."""
-        try:
-            await self._connect()
+    def _lived_well(self, connection: Connection) -> bool:
+        if connection.opened_s is None:
+            return False
+        self._fruitless = 0 if connection.delivered else min(self._fruitless + 1, 10)
+        return connection.delivered and asyncio.get_running_loop().time() - connection.opened_s > HEALTHY_S
+
+    def _new(self) -> Connection:
+        return Connection(self._route, self, self._counters, self._rng)
+
+    def _start(self) -> Connection:
+        connection = self._new()
+        self._tasks[connection] = asyncio.create_task(connection.run())
+        return connection
+
+    async def _live(self) -> Exception:
+        """Live through connections that take over from each other; return why the last one ended."""
+        self._replace_s = None
+        while True:
+            await asyncio.wait([self._tasks[self.current]], timeout=BEAT_S)
+            self._tend()
+            ended = self._end_of(self.current)
+            if ended is None:
+                continue
+            if self._successor is None or self._end_of(self._successor) is not None:
+                self._successor = None
+                return ended
+            self._state("down", str(ended))
+            self._counters.reconnects += 1
+            self._take_over(self._successor)  # ready or not
+
+    def _tend(self) -> None:
+        """Open a successor when it is time, let it take over once it is ready."""
+        current, successor, now_s = self.current, self._successor, asyncio.get_running_loop().time()
+        if current.opened_s is None:
+            return
+        if self._replace_s is None:
+            self._replace_s = self._end_of_life_s(current.opened_s)
+        if successor is None:
+            if now_s >= self._replace_s and self.reading.is_set():
+                self._successor, self._overlap_s = self._start(), None
+        elif (error := self._end_of(successor)) is not None:
+            self._give_up(successor, str(error))
+        elif self.reading.is_set() and self._is_ready(successor, now_s):
+            self._take_over(successor)
+
+    def _end_of_life_s(self, opened_s: float) -> float:
+        life_s = self._venue.LIMITS.connection_life_s
+        return float("inf") if life_s is None else opened_s + life_s * (LIFE_PART - JITTER * self._rng.random())
+
+    def _is_ready(self, successor: Connection, now_s: float) -> bool:
+        """Return whether a successor delivers all that the old connection delivers, since both were subscribed."""
+        old = self.current
+        if self._overlap_s is None or successor.seen is None or old.seen is None:
+            if successor.is_settled:
+                self._overlap_s, old.seen, successor.seen = now_s, set(), set()
+            elif successor.opened_s is not None and now_s - successor.opened_s > HANDOVER_S:
+                self._give_up(successor, "it is not subscribed")
+            return False
+        overlap_s = now_s - self._overlap_s
+        delivers = old.seen <= successor.seen and bool(successor.seen)
+        if overlap_s > HANDOVER_S and old.seen - successor.seen:
+            self._give_up(successor, f"it lacks {len(old.seen - successor.seen)} symbols")
+            return False
+        return overlap_s > HANDOVER_S or (delivers and overlap_s >= OVERLAP_S)
+
+    def _give_up(self, successor: Connection, reason: str) -> None:
+        log.warning("%s: a successor is given up: %s", self._venue.NAME, reason)
+        self._successor = self.current.seen = None
+        self._replace_s = asyncio.get_running_loop().time() + HANDOVER_S
+        self._retire(successor)
+
+    def _take_over(self, successor: Connection) -> None:
+        retired, self.current = self.current, successor
+        self._successor = self._replace_s = successor.seen = None
+        if successor.opened_s is not None:
             self._state("live")
-            await self._watch()
-        except (LinkError, rest.RestError, ValueError) as error:
-            self._state("down", str(error))
-            if self._link is not None:
-                self._link.abort()
-            return getattr(error, "code", 0) or getattr(error, "status", 0)
-        return 0
+        if self._end_of(retired) is None:
+            log.info("%s: a new connection has taken over", self._venue.NAME)
+            self._retire(retired)
 
-    async def _connect(self) -> None:
-        self._welcome.clear()
-        self._awaited.clear()
-        self._pinged_s = None
-        reply = None
-        path = self.venue.handshake()
-        if path is not None:
-            url = rebase(self.venue.REST_URL, self._endpoint.rest if self._endpoint else None, path)
-            reply = await asyncio.to_thread(rest.call, url, post=True, context=self._context)
-        base = rebase(self.venue.WS_URL, self._endpoint.ws if self._endpoint else None)
-        self._link = await open_link(
-            self.venue.endpoint(base, reply, self._topics), self._on_frames, self._clock, self._context
-        )
-        if not self._reading.is_set():
-            self._link.pause()
+    def _retire(self, connection: Connection) -> None:
+        """Close a connection; its task ends with it."""
+        closing = asyncio.create_task(self._end(connection, self._tasks[connection]))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
-    async def _watch(self) -> None:
-        """Subscribe and beat until the link ends; raises LinkError then."""
-        link = self._link
-        assert link is not None
-        subscribing = asyncio.create_task(self._subscribe(link))
-        try:
-            while True:
-                await asyncio.wait([link.closed], timeout=BEAT_S)
-                if link.closed.done():
-                    raise link.closed.result()
-                if subscribing.done() and (error := subscribing.exception()):
-                    raise error
-                self._beat(link)
-        finally:
-            subscribing.cancel()
+    async def _end(self, connection: Connection, task: asyncio.Task[NoReturn]) -> None:
+        await connection.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
-    async def _subscribe(self, link: Link) -> None:
-        if self.venue.waits_for_welcome():
-            try:
-                await asyncio.wait_for(self._welcome.wait(), WELCOME_TIMEOUT_S)
-            except TimeoutError:
-                text = f"no welcome within {WELCOME_TIMEOUT_S:.0f} s"
-                raise LinkError(text) from None
-        requests = self.venue.subscribe(self._topics, self._ids)
-        self._ids += len(requests)
-        for request in requests:
-            self._awaited[request.key] = self._awaited.get(request.key, 0) + request.acks
-            link.send(request.frame)
-            await asyncio.sleep(1.0 / self.venue.LIMITS.messages_per_s)
-        await asyncio.sleep(ACK_TIMEOUT_S)
-        if self.unanswered:
-            name = self.venue.NAME
-            log.warning("%s: %d subscriptions not answered within %.0f s", name, self.unanswered, ACK_TIMEOUT_S)
+    def _end_of(self, connection: Connection) -> Exception | None:
+        """Return why a connection ended, None while it lives. Raises what is no fault of the link."""
+        task = self._tasks[connection]
+        if not task.done() or task.cancelled():
+            return None
+        error = task.exception()
+        if isinstance(error, LinkError | RestError | ValueError):
+            return error
+        raise error or RuntimeError
 
-    def _beat(self, link: Link) -> None:
-        now_s = asyncio.get_running_loop().time()
-        beat = self.venue.HEARTBEAT
-        if not self._reading.is_set():  # what the venue says waits in the socket: its silence proves nothing
-            link.heard_s, self._ponged = now_s, True
-        if now_s - link.heard_s > beat.silence_s:
-            text = f"no frame for {beat.silence_s:.0f} s"
-            raise LinkError(text)
-        if beat.ping is None:
-            return
-        if self._pinged_s is None:
-            self._pinged_s = now_s - beat.every_s * self._rng.random()  # venues are not pinged in step
-            self._ponged = True
-        waited_s = now_s - self._pinged_s
-        if not self._ponged and waited_s > beat.pong_s:
-            text = f"no answer to a ping within {beat.pong_s:.0f} s"
-            raise LinkError(text)
-        if self._ponged and waited_s >= beat.every_s:
-            self._pinged_s, self._ponged = now_s, False
-            link.send(beat.ping)
-
-    def _on_frames(self, messages: list[bytes], receive_ns: int) -> None:
-        self.frames.append((messages, receive_ns))
-        self._counters.messages += len(messages)
-        self._counters.last_receive_ns = receive_ns
-
-    def on_control(self, frame: bytes) -> None:
-        """Act on a frame that was not market data."""
-        reply = self.venue.answer(frame)
-        if reply is not None:
-            if self._link is not None:
-                self._link.send(reply)
-            return
-        control = self.venue.control(frame)
-        if control is None:
-            return
-        match control.kind:
-            case "ack":
-                self._answered(control.key)
-            case "pong":
-                self._ponged = True
-            case "welcome":
-                self._welcome.set()
-            case "refusal":
-                self._answered(control.key)
-                self._counters.refused += 1
-                log.warning(
-                    "%s refused %s: %s %s", self.venue.NAME, control.native or "a topic", control.code, control.text
-                )
-            case "notice" | "error":
-                log.warning("%s says: %s %s", self.venue.NAME, control.code, control.text)
+    @property
+    def connections(self) -> list[Connection]:
+        """All whose frames are to be taken, the current one too; those that ended and have none left are forgotten."""
+        kept = (self.current, self._successor)
+        for connection, task in list(self._tasks.items()):
+            if connection not in kept and task.done() and not connection.frames:
+                del self._tasks[connection]
+        return [*self._tasks] if self.current in self._tasks else [self.current, *self._tasks]
 
     @property
     def unanswered(self) -> int:
         """Answers to subscriptions that are still to come."""
-        return sum(self._awaited.values())
+        return self.current.unanswered
 
     def pause(self) -> None:
-        """Stop reading from the socket, also from those of later connections."""
-        self._reading.clear()
-        if self._link is not None:
-            self._link.pause()
+        """Stop reading from the sockets, also from those of later connections."""
+        self.reading.clear()
+        self._overlap_s = None  # what they deliver is not seen
+        for connection in self._tasks:
+            connection.pause()
 
     def resume(self) -> None:
         """Read again."""
-        self._reading.set()
-        if self._link is not None:
-            self._link.resume()
+        self.reading.set()
+        for connection in self._tasks:
+            connection.resume()
 
-    def _answered(self, key: str) -> None:
-        """Count an answer off its request, or off the oldest one if it repeats no id."""
-        if key not in self._awaited:
-            key = next(iter(self._awaited), "")
-        left = self._awaited.get(key, 0) - 1
-        if left > 0:
-            self._awaited[key] = left
-        else:
-            self._awaited.pop(key, None)
+    async def _close(self) -> None:
+        await asyncio.gather(*(self._end(*pair) for pair in self._tasks.items()), *self._closing)
 
     def _state(self, state: str, reason: str = "") -> None:
+        if self._own_state == state:
+            return
+        self._own_state = state
         if self._counters.state != state:
             level = logging.INFO if state == "live" else logging.WARNING
-            log.log(level, "%s is %s%s", self.venue.NAME, state, f": {reason}" if reason else "")
-        self._counters.state = state
-
-
-def rebase(url: str, base: str | None, path: str | None = None) -> str:
-    """Return `url` with scheme and host of `base`, if given, and with `path`, if given."""
-    parts = urlsplit(url)
-    if base is not None:
-        target = urlsplit(base)
-        parts = parts._replace(scheme=target.scheme, netloc=target.netloc)
-    if path is None:
-        return parts.geturl()
-    return f"{parts.scheme}://{parts.netloc}{path}"
+            log.log(level, "%s is %s%s", self._venue.NAME, state, f": {reason}" if reason else "")
+            self._counters.state = state

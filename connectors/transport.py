@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidURI
@@ -19,6 +19,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from connectors.clock import Clock
+from connectors.proxy import proxy_of, tunnel
 
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -187,7 +188,7 @@ class Link(asyncio.Protocol):
 
 
 async def open_link(url: str, on_frames: OnFrames, clock: Clock, context: tls.SSLContext | None = None) -> Link:
-    """Connect and upgrade.
+    """Connect and upgrade, through the proxy that the environment names for the address, if any.
 
     Args:
         url: `ws://` or `wss://`; the latter verifies certificate and host name.
@@ -207,19 +208,22 @@ async def open_link(url: str, on_frames: OnFrames, clock: Clock, context: tls.SS
     link: Link | None = None
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
+            proxy = proxy_of(url)
+            way: dict[str, Any] = {"host": uri.host, "port": uri.port}
+            if proxy is not None:
+                way = {"sock": await tunnel(proxy, uri.host, uri.port)}
             _, link = await loop.create_connection(
                 lambda: Link(url, on_frames, clock),
-                uri.host,
-                uri.port,
                 ssl=secure,
                 server_hostname=uri.host if secure else None,
+                **way,
             )
             await link.opened
     except TimeoutError:
         text = f"no answer within {OPEN_TIMEOUT_S:.0f} s"
         raise LinkError(text) from None
     except OSError as error:
-        raise LinkError(str(error)) from None
+        raise LinkError(str(error), getattr(error, "status", 0)) from None
     finally:
         if link is not None and not link.is_open:
             link.abort()

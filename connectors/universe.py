@@ -10,6 +10,7 @@ import logging
 import os
 import ssl as tls
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 
 from connectors import rest
 from connectors.pipe import Endpoint
-from connectors.session import rebase
+from connectors.route import rebase
 from connectors.venue import Instrument
 from connectors.venues import VENUES
 
@@ -87,6 +88,31 @@ def find(
     natives = {name: {pair.symbol: pair.native for pair in found} for name, found in wanted_of.items()}
     turnover = {name: {pair.symbol: pair.quote_volume for pair in found} for name, found in wanted_of.items()}
     return Universe(tuple(sorted(symbols)), natives, turnover)
+
+
+def trading(name: str, endpoint: Endpoint | None, context: tls.SSLContext | None) -> list[Instrument]:
+    """Return a venue's pairs that trade now. Blocking.
+
+    Raises:
+        RestError: No list.
+        ValueError: It is not what the venue documents, or it is empty: that is no market, but a fault.
+    """
+    venue = VENUES[name]
+    url = rebase(venue.REST_URL, endpoint.rest if endpoint else None, venue.instruments_path())
+    listed = venue.instruments(rest.call(url, context=context))
+    if not listed:
+        text = f"{name}: the list of pairs is empty"
+        raise ValueError(text)
+    return [pair for pair in listed if pair.trading]
+
+
+def natives_now(listed: Sequence[Instrument], before: Mapping[str, str]) -> dict[str, str]:
+    """Return symbol -> native symbol; of two pairs for one symbol that of `before`, if it is one of them."""
+    found: dict[str, str] = {}
+    for pair in listed:
+        if pair.symbol not in found or before.get(pair.symbol) == pair.native:
+            found[pair.symbol] = pair.native
+    return found
 
 
 def choose(listed: dict[str, list[_Listed]], wanted: str) -> set[str]:

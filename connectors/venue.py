@@ -41,13 +41,21 @@ class Limits:
         topics_per_message: Topics (a channel of a symbol) in one subscribe frame.
         topics_per_connection: Topics on one connection.
         messages_per_s: Frames we may send a second on one connection.
+        connections_per_window: Connection attempts, and the seconds in which one address may make them.
         connection_life_s: The venue closes a connection after this long; None if it does not.
+        request_bytes: Length of one subscribe frame; None if it is not bounded.
+        topic_bytes_per_connection: Length of all topics of one connection together; None if it is not bounded.
+        requests_per_hour: Subscribe and unsubscribe frames an hour on one connection; None if they are not counted.
     """
 
     topics_per_message: int
     topics_per_connection: int
     messages_per_s: float
+    connections_per_window: tuple[int, float]
     connection_life_s: float | None = None
+    request_bytes: int | None = None
+    topic_bytes_per_connection: int | None = None
+    requests_per_hour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +146,17 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A subscribe frame and what must come back for it.
+    """A subscribe or unsubscribe frame and what must come back for it.
 
     Attributes:
         frame: What to send.
-        acks: How many positive answers it draws.
+        topics: What it asks for.
+        acks: How many answers it draws: one, or one a topic.
         key: The id its answers repeat, if they do; else "" and answers are matched in order.
     """
 
     frame: bytes
+    topics: tuple[str, ...]
     acks: int
     key: str = ""
 
@@ -306,6 +316,9 @@ class Venue(Protocol):
 
     def subscribe(self, topics: Sequence[str], first_id: int) -> list[Request]:
         """Return subscribe requests in sending order, split at the venue's limits; ids count up from `first_id`."""
+
+    def unsubscribe(self, topics: Sequence[str], first_id: int) -> list[Request]:
+        """Return the requests that undo `subscribe`."""
 
     def waits_for_welcome(self) -> bool:
         """Return whether the first request must wait for a welcome frame."""

@@ -18,7 +18,7 @@ from connectors import rest
 from connectors.bucket import Bucket
 from connectors.pipe import Endpoint
 from connectors.retry import least_wait_s
-from connectors.session import rebase
+from connectors.route import rebase
 from connectors.universe import Universe
 from connectors.venue import Kline
 from connectors.venues import VENUES

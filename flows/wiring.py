@@ -109,6 +109,7 @@ def _live(
         natives=universe.natives,
         endpoints=endpoints,
         seed=os.getpid(),
+        refresh_s=settings.universe_refresh_s,
         record_dir=str(settings.record_dir) if settings.record_dir else None,
         record_max_mb=settings.record_max_mb,
     )

@@ -151,6 +151,8 @@ class VenueStatus:
     lag_ns: int
     """Median over the last second of receive - event time: how late ticks come beyond the least delay."""
     last_reject: str = ""
+    silent_symbols: int = 0
+    """Symbols subscribed and not heard, now."""
 
 
 @dataclass(slots=True)

@@ -130,6 +130,8 @@ class VenueCounters:
     rejects: int = 0
     unknown_symbols: int = 0
     refused: int = 0
+    silent_symbols: int = 0
+    """Symbols subscribed and not heard, now."""
     reconnects: int = 0
     gaps: int = 0
     backlog_rows: int = 0
@@ -145,3 +147,11 @@ def join(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     return np.frombuffer(bytearray().join([part.tobytes() for part in parts]), parts[0].dtype)
+
+
+def in_receive_order(parts: Sequence[Rows]) -> Rows:
+    """Return TICK arrays, each by `receive_ns`, as one by `receive_ns`; ticks of one time stay in order."""
+    if len(parts) < 2:
+        return parts[0] if parts else empty_ticks()
+    ticks = join(parts)
+    return ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))

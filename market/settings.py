@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     sim_ledger: bool = False
     """Let the simulator note every trade it sends in `<data_dir>/sim/trades.csv`: nothing may be lost."""
     venues: Annotated[tuple[str, ...], NoDecode] = VENUES
+    universe_refresh_s: int = 300
+    """How often the venues' lists are read again for halts, delistings and new listings; 0 is never."""
     symbols: str | None = None
     """Comma list of BASE-QUOTE or `top:N`; default `top:50`, in a replay all that the recording holds."""
     redis_url: str | None = None
@@ -152,6 +154,11 @@ class Settings(BaseSettings):
     @classmethod
     def _witnesses(cls, value: int) -> int:
         return _within(value, 1, len(VENUES) - 1)
+
+    @field_validator("universe_refresh_s")
+    @classmethod
+    def _refresh(cls, value: int) -> int:
+        return _within(value, 0, 86_400)
 
     @field_validator("sim_rate")
     @classmethod

@@ -172,6 +172,7 @@ class SequenceKernel:
             watermark_ns=watermark_ns,
             lag_ns=self._lag_ns,
             last_reject=seen.last_reject,
+            silent_symbols=seen.silent_symbols,
         )
 
     def snapshot(self) -> bytes:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from market.venues import VENUES
 from simulator.app import Options, serve
+from simulator.faults import CATALOGUE
+from simulator.faults.order import OrderError
+from simulator.faults.schedule import Entry, read_timeline
 
 
 def _venues(text: str) -> tuple[str, ...]:
@@ -51,8 +54,22 @@ def _count(text: str) -> int:
     return value
 
 
+def _timeline(text: str) -> tuple[Entry, ...]:
+    try:
+        return tuple(read_timeline(Path(text)))
+    except (OSError, OrderError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m simulator", description="Seven crypto venues as local servers.")
+    lines = [f"  {name:16}{fault.SAYS}" for name, fault in CATALOGUE.items()]
+    parser = argparse.ArgumentParser(
+        prog="python -m simulator",
+        description="Seven crypto venues as local servers.",
+        epilog="Faults, by POST /sim/fault on any port, --faults or --fault-rate (docs/simulator.md):\n"
+        + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add(
         "--rate", type=_within(0, 5_000_000), default=2000.0, help="ticks a second in all; 0 = as fast as they are read"
@@ -60,15 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="of the market")
     add("--venues", type=_venues, default=VENUES, help="comma list; default all seven")
     add("--symbols", type=_count, default=50, help="how many, most active first")
-    add("--data-dir", type=Path, default=Path(".mie/sim"), help="for endpoints.json, wicks.jsonl, trades.csv")
+    add(
+        "--data-dir",
+        type=Path,
+        default=Path(".mie/sim"),
+        help="for endpoints.json, wicks.jsonl, trades.csv, faults.jsonl",
+    )
     add("--duration", type=_within(0, 1e9), default=None, help="seconds; default until a signal")
     add("--wicks-per-minute", type=_within(0, 6000), default=12.0, help="injected scam wicks; 0 also means no crashes")
     add("--skew-ms", type=_skews, default={}, help="VENUE=MS,...: what a venue's clock is ahead")
     add("--tls-cert", type=Path, default=None, help="certificate file: serve wss and https")
     add("--tls-key", type=Path, default=None, help="its key file")
     add("--burst", action="store_true", help="ready-made frames, for capacity runs")
-    add("--ledger", action="store_true", help="write every trade sent to trades.csv")
+    add("--ledger", action="store_true", help="write every trade made for a subscriber to trades.csv")
     add("--follow-parent", action="store_true", help="end with the parent process")
+    add("--faults", type=_timeline, default=(), help='JSON lines {"at_s": 12.5, "fault": "drop", "venue": "okx", ...}')
+    add("--fault-rate", type=_within(0, 6000), default=0.0, help="random faults a minute; default none")
+    add("--fault-seed", type=int, default=1, help="of the random faults")
     return parser
 
 
@@ -94,10 +119,13 @@ def main() -> None:
         burst=args.burst,
         ledger=args.ledger,
         follow_parent=args.follow_parent,
+        faults=args.faults,
+        fault_seed=args.fault_seed,
+        fault_rate=args.fault_rate,
     )
     try:
         asyncio.run(serve(options))
-    except OSError as error:
+    except (OSError, OrderError) as error:
         sys.exit(f"simulator: {error}")
 
 

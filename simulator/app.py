@@ -11,7 +11,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -97,11 +97,16 @@ class Simulator:
             self.control.check(order)
 
     async def listen(self) -> None:
-        """Open every venue's port on the loopback interface."""
+        """Open every venue's port on the loopback interface, with the faults of second 0 in force."""
         tls = _tls_context(self._options)
         for port in self.ports:
             port.listener = Listener(_factory(port), tls)
             port.listening(port.listener.port, tls=tls is not None)
+        for at_s, order in self._options.faults:
+            if at_s == 0:
+                self.control.begin(order)
+        for port in self.ports:
+            assert port.listener is not None
             await port.listener.open()
 
     def endpoints(self) -> dict[str, Any]:
@@ -116,6 +121,7 @@ class Simulator:
         return {
             "sent": {name: port.sent for name, port in each.items()},
             "trades": {name: port.trades for name, port in each.items()},
+            "made": {name: port.venue.log.made for name, port in each.items()},
             "clients": {name: len(port.clients) for name, port in each.items()},
             "dropped": {name: port.dropped for name, port in each.items()},
             "wicks": self.market.events.wicks,
@@ -129,11 +135,11 @@ class Simulator:
         assert engine is not None
         tasks = [asyncio.create_task(engine.run()), asyncio.create_task(beat(self.ports))]
         tasks.append(asyncio.create_task(stop.wait(), name="stop"))  # type: ignore[arg-type]
-        schedules = [asyncio.create_task(schedule) for schedule in self._schedules()]
+        tasks += [asyncio.create_task(self._follow(entries)) for entries in self._schedules()]
         done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*running, *schedules):
+        for task in running:
             task.cancel()
-        await asyncio.gather(*running, *schedules, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         if self._feed is not None:
             self._feed.finish()
         for task in done:
@@ -147,14 +153,19 @@ class Simulator:
             for client in tuple(port.clients):
                 client.close(1001, "going away")
 
-    def _schedules(self) -> list[Coroutine[Any, Any, None]]:
-        options, universe = self._options, self.market.universe
-        made = [self.control.follow(options.faults)] if options.faults else []
+    def _schedules(self) -> list[Iterable[Entry]]:
+        options = self._options
+        made: list[Iterable[Entry]] = [[entry for entry in options.faults if entry[0] > 0]]
         if options.fault_rate > 0:
-            symbols = {port.venue.NAME: sorted(port.venue.symbols(), key=universe.symbols.index) for port in self.ports}
-            orders = random_orders(options.fault_seed, options.fault_rate, symbols)
-            made.append(self.control.follow(orders))
+            places = self.market.universe.symbols.index
+            symbols = {port.venue.NAME: sorted(port.venue.symbols(), key=places) for port in self.ports}
+            made.append(random_orders(options.fault_seed, options.fault_rate, symbols))
         return made
+
+    async def _follow(self, entries: Iterable[Entry]) -> None:
+        """Carry out a schedule; like the other tasks of a run, end only with an error."""
+        await self.control.follow(entries)
+        await asyncio.Event().wait()
 
     def _fault(self, line: dict[str, Any]) -> None:
         self._faults.write(json.dumps(line, separators=(",", ":")) + "\n")

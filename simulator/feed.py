@@ -1,7 +1,8 @@
 """The loop that makes the market happen: blocks from the model, frames to the clients when they are due.
 
-Every row goes through `_send_due`: into the venue's history, then through the port's row faults if there are any, then
-to the clients and into the ledger. Neither the model nor the venues know of faults.
+A block's trades go into the venues' histories, which show them when they are due. Every row goes through `_send_due`:
+through the port's row faults if there are any, then to the clients and into the ledger. Neither the model nor the
+venues know of faults.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Feed:
             block = self._market.block()
             self._history.record(block)
             for port, trades, quotes in self._lanes:
+                port.venue.log.add(block.prints[port.venue.NAME])
                 trades.add(block.trades[port.venue.NAME])
                 quotes.add(block.quotes[port.venue.NAME])
         for port, trades, quotes in self._lanes:
@@ -99,8 +101,7 @@ class Feed:
 
     def _send_due(self, port: Port, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> None:
         venue = port.venue
-        if trades is not None:
-            venue.log.add(trades)
+        venue.log.now_ns = now_ns
         if port.row_faults:
             trades, quotes = self._through_faults(port, trades, quotes, now_ns)
         if quotes is not None and port.clients:

@@ -33,7 +33,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where a window stands after a request: units used, and when the next one begins, in epoch and in coming seconds."""
+    """Where a window stands after a request: units used, and when the next begins: epoch, and seconds from now."""
 
     limit: Limit
     used: int

@@ -27,7 +27,9 @@ class Listener:
         self.port: int = self._holder.getsockname()[1]
 
     async def open(self) -> None:
-        """Listen."""
+        """Listen, unless shut."""
+        if self._shut:
+            return
         server = await asyncio.get_running_loop().create_server(
             self._factory, HOST, self.port, ssl=self._tls, backlog=_BACKLOG, reuse_port=True
         )

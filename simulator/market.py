@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from market.schema import F64, I64, Bool
+from market.schema import F64, I64, Bool, Rows
 from simulator.events import MS, Events, Record
 from simulator.universe import SIZE_CHOICES, TRAITS, Universe
 
@@ -28,6 +28,15 @@ BOOKS_KEPT: Final = 6
 """Blocks whose last quotes are kept; more than the slowest venue's delay, so that the oldest were all sent."""
 REVERSION_S: Final = 3600.0
 """Time in which the price is pulled back to where it started, so that a long run keeps its scale."""
+
+
+PRINT: Final = np.dtype(
+    [
+        ("send_ns", "i8"), ("stamp_ns", "i8"), ("price", "i8"), ("trade_id", "i8"), ("sequence", "i8"),
+        ("symbol", "i4"), ("size", "i2"), ("side", "i1"), ("fills", "i1"),
+    ]
+)  # fmt: skip
+"""A trade as an array's row; meanings as in `Trades`."""
 
 
 @dataclass(slots=True)
@@ -73,9 +82,10 @@ class Quotes:
 
 @dataclass(slots=True)
 class Block:
-    """What all venues do in one block: venue name -> its rows, and the arrays behind the trades for candles.
+    """What all venues do in one block: venue name -> its rows, and the arrays behind the trades.
 
     Attributes:
+        prints: Venue name -> its trades again, as PRINT rows.
         listing: n int64, the listing of each trade, ascending, in order of time within a listing.
         price: n float64.
         size: n float64, base currency.
@@ -84,6 +94,7 @@ class Block:
     start_ns: int
     trades: dict[str, Trades]
     quotes: dict[str, Quotes]
+    prints: dict[str, Rows]
     listing: I64
     price: F64
     size: F64
@@ -337,10 +348,14 @@ class Market:
         trades = self._by_venue(Trades, np.flatnonzero(trade), venue, of_trades)
         quotes = self._by_venue(Quotes, np.flatnonzero(~trade), venue, of_quotes)
         pick = np.flatnonzero(trade)
+        prints = np.empty(len(pick), PRINT)
+        for part, column in zip(fields(Trades), of_trades, strict=True):
+            prints[part.name] = column[pick]
+        by_venue = {name: prints[venue[pick] == place] for place, name in enumerate(universe.venues)}
         pick = pick[np.argsort(listing[pick], kind="stable")]
         of, sized = listing[pick], sizes[0][pick]
         amount = universe.sizes[universe.symbol[of], sized] * 10.0 ** -universe.size_decimals[universe.symbol[of]]
-        return Block(start, trades, quotes, of, price[pick] * self._tick[of], amount)
+        return Block(start, trades, quotes, by_venue, of, price[pick] * self._tick[of], amount)
 
     def _by_venue(self, make: type[RowsT], pick: I64, venue: I64, columns: list[I64]) -> dict[str, RowsT]:
         """Return the picked rows of some columns as lists, split by venue in their order."""

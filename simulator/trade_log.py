@@ -11,21 +11,13 @@ from typing import Final
 import numpy as np
 
 from market.schema import I64, Rows
-from simulator.market import Trades
+from simulator.market import PRINT, Trades
 
 TRADES_KEPT: Final = 2**19
 """Trades kept over all venues, each venue its share by activity. A quarter of the messages are trades, so this is
-17 minutes at 2,000 messages a second and 3.5 at 10,000; 40 bytes each make 21 MB."""
+17 minutes at 2,000 messages a second and 3.5 at 10,000; 48 bytes each make 25 MB."""
 CHUNK_ROWS: Final = 2048
 """Trades are packed, and forgotten, so many at a time."""
-
-PRINT: Final = np.dtype(
-    [
-        ("trade_id", "i8"), ("stamp_ns", "i8"), ("price", "i8"), ("sequence", "i8"),
-        ("symbol", "i4"), ("size", "i2"), ("side", "i1"), ("fills", "i1"),
-    ]
-)  # fmt: skip
-"""A trade as the market made it; meanings as in `market.Trades`."""
 
 FILL: Final = np.dtype(
     [("trade_id", "i8"), ("stamp_ns", "i8"), ("price", "i8"), ("units", "i8"), ("side", "i8"), ("sequence", "i8")]
@@ -34,40 +26,54 @@ FILL: Final = np.dtype(
 
 
 class TradeLog:
-    """The last trades of one venue, at most `rows` and a chunk."""
+    """The last trades of one venue, at most `rows` and a chunk.
+
+    Attributes:
+        now_ns: True time up to which trades are known to the public; later ones are kept and not shown.
+        made: Trades added so far.
+    """
 
     def __init__(self, rows: int) -> None:
         self._most = rows
-        self._fresh: list[Trades] = []
+        self.now_ns = 0
+        self.made = 0
+        self._fresh: list[Rows] = []
         self._fresh_rows = 0
         self._chunks: deque[Rows] = deque()
         self._packed_rows = 0
 
-    def add(self, rows: Trades) -> None:
-        """Append trades in the order made. Keeps the lists as they are: packing is put off."""
+    def add(self, rows: Rows) -> None:
+        """Append PRINT rows in the order made; they are kept, not copied."""
         self._fresh.append(rows)
-        self._fresh_rows += len(rows.symbol)
+        self._fresh_rows += len(rows)
+        self.made += len(rows)
         if self._fresh_rows >= CHUNK_ROWS:
             self._pack()
 
     def of(self, symbol: int) -> Rows:
-        """Return a symbol's trades, PRINT rows, oldest first."""
+        """Return a symbol's trades that left by `now_ns`, PRINT rows, oldest first."""
         self._pack()
         mine = [chunk[chunk["symbol"] == symbol] for chunk in self._chunks]
-        return np.concatenate(mine) if mine else np.zeros(0, PRINT)
+        rows = np.concatenate(mine) if mine else np.zeros(0, PRINT)
+        return rows[rows["send_ns"] <= self.now_ns]
 
     def _pack(self) -> None:
-        if not self._fresh_rows:
-            self._fresh.clear()
-            return
-        chunk = np.empty(self._fresh_rows, PRINT)
-        for name in chunk.dtype.names or ():
-            chunk[name] = [value for rows in self._fresh for value in getattr(rows, name)]
+        if self._fresh_rows:
+            chunk = np.concatenate(self._fresh)
+            self._chunks.append(chunk)
+            self._packed_rows += len(chunk)
         self._fresh, self._fresh_rows = [], 0
-        self._chunks.append(chunk)
-        self._packed_rows += len(chunk)
-        while self._packed_rows - len(self._chunks[0]) >= self._most:
+        while self._chunks and self._packed_rows - len(self._chunks[0]) >= self._most:
             self._packed_rows -= len(self._chunks.popleft())
+
+
+def old_prints(rows: Trades) -> Rows:
+    """Return trades from before the start as PRINT rows, known to all."""
+    made = np.zeros(len(rows.symbol), PRINT)
+    for name in PRINT.names or ():
+        if name != "send_ns":
+            made[name] = getattr(rows, name)
+    return made
 
 
 def single_fills(rows: Rows, sizes: I64) -> Rows:

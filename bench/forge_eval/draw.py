@@ -122,7 +122,9 @@ def spike(rng: Rng, one: Instrument, start_ms: float, *, sizes: tuple[float, flo
     )
 
 
-def moments(rng: Rng, seconds: float, gap_s: tuple[float, float] = (3.0, 6.0), before_end_s: float = 3.0) -> list[float]:
+def moments(
+    rng: Rng, seconds: float, gap_s: tuple[float, float] = (3.0, 6.0), before_end_s: float = 3.0
+) -> list[float]:
     """Return times in ms, a random gap apart, after the warm-up and well before the end."""
     at, found = WARM_MS + rng.uniform(0, 1000), []
     while at < (seconds - before_end_s) * 1000:

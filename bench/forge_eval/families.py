@@ -46,7 +46,7 @@ class Family:
     wicks: bool = False
     exact: bool = False
     pooled: bool = True
-    symbols: int = 20
+    symbols: int = 16
 
 
 def calm(rng: Rng, symbols: int) -> Plan:
@@ -264,7 +264,7 @@ FAMILIES: Final = {
     "two venues": Family(two_venues, wicks=True),
     "two-venue crash": Family(two_venue_crash, exact=True),
     "stale": Family(stale, wicks=True, exact=True),
-    "premium": Family(premium, wicks=True, symbols=10),
+    "premium": Family(premium, wicks=True, symbols=8),
     "wide alt": Family(wide_alt, wicks=True),
     "halt": Family(halt, exact=True),
     "clocks": Family(clocks, wicks=True),

@@ -102,10 +102,7 @@ def flushes(ticks: dict[int, Rows], flush_ms: float = FLUSH_MS) -> Iterator[Step
 
 def chunks(ticks: dict[int, Rows], rng: np.random.Generator) -> Iterator[Step]:
     """Cut each venue's ticks at random places of its own and hand them on as venues far out of step would."""
-    bounds = {
-        venue: [0, *np.sort(rng.choice(rows.size, rows.size // 60, replace=False)).tolist(), rows.size]
-        for venue, rows in ticks.items()
-    }
+    bounds = {venue: _bounds(rows, rng) for venue, rows in ticks.items()}
     place = dict.fromkeys(ticks, 0)
     while waiting := [venue for venue in ticks if place[venue] < len(bounds[venue]) - 1]:
         step: Step = []
@@ -118,6 +115,13 @@ def chunks(ticks: dict[int, Rows], rng: np.random.Generator) -> Iterator[Step]:
             step.append((venue, rows[start:stop], mark))
             place[venue] += 1
         yield step
+
+
+def _bounds(rows: Rows, rng: np.random.Generator) -> list[int]:
+    """Return random cuts; rows received at one moment stay together, or no watermark could be true between them."""
+    cuts = rng.choice(rows.size, rows.size // 60, replace=False)
+    together = np.searchsorted(rows["receive_ns"], rows["receive_ns"][cuts])
+    return [*np.unique(np.append(together, 0)).tolist(), rows.size]
 
 
 def _collect(results: list[Forged], trades: int) -> Judged:

@@ -98,9 +98,15 @@ def crash_picture(policy: ForgePolicy) -> str:
     truth = market.truth
     inside = np.abs((truth["receive_ns"] - START_NS) / NS_PER_MS - EVENT_MS - 250) < 310
     counts = [f"{int((judged.final[inside] == code).sum())} {name}" for code, name in enumerate(VERDICTS)]
-    lines = [f"{int(inside.sum())} trades shown:", ", ".join(counts), "", f"{VENUES[2]} is first; half of the way was", ""]
+    lines = [
+        f"{int(inside.sum())} trades shown:",
+        ", ".join(counts),
+        "",
+        f"{VENUES[2]} is first; half of the way was",
+        "",
+    ]
     lines += [f"{VENUES[venue]:8} made at +{_half_way_ms(market, venue):.0f} ms" for venue in one.listings]
-    lines += ["", "A move that others make too is real,", "however large: nothing is filtered."]
+    lines += ["", "A move that others make too is real,", "however large."]
     receive_ms = EVENT_MS + LATENCY_MS[2]
     return _svg(
         "A crash of 8 %, passed", axes, [_hold(axes, receive_ms, policy.window_ms), *_dots(market, judged, axes)], lines
@@ -177,7 +183,7 @@ def _svg(title: str, axes: Axes, shapes: Iterable[str], lines: list[str]) -> str
     for bps in np.arange(np.ceil(axes.low / 100) * 100, axes.high, 100).tolist():
         y = axes.y(bps)
         grid.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
-        grid.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{bps / 100:+.0f} %</text>')
+        grid.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{bps / 100:.0f} %</text>')
     for at_ms in np.arange(np.ceil(axes.left / 100) * 100, axes.right, 100).tolist():
         x = axes.x(at_ms)
         grid.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{at_ms - EVENT_MS:.0f}</text>')
@@ -192,7 +198,8 @@ def _svg(title: str, axes: Axes, shapes: Iterable[str], lines: list[str]) -> str
         for number, line in enumerate(lines)
     ]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
+        ' font-family="sans-serif" font-size="12">',
         "<style>.m{font-family:monospace;font-size:12px}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{left}" y="30" font-size="17" font-weight="bold">{escape(title)}</text>',

@@ -180,9 +180,7 @@ def _freeze(rows: Rows, span: tuple[float, float]) -> None:
             rows[column][inside] = rows[column][before[-1]]
 
 
-def _with_spike(
-    rows: Rows, one: Instrument, venue: int, spike: Spike, number: int, rng: np.random.Generator
-) -> Rows:
+def _with_spike(rows: Rows, one: Instrument, venue: int, spike: Spike, number: int, rng: np.random.Generator) -> Rows:
     """Return a listing's rows with one wick, its quotes along with it or not."""
     at = spike.start_ms + np.sort(rng.uniform(0, spike.length_ms, spike.shape.size))
     at += spike.start_ms - at[0] + (rng.uniform(0, 40) if venue != spike.venues[0] else 0.0)
@@ -264,7 +262,12 @@ def _label_symbol(truth: Rows, mine: I64, one: Instrument, unsettled: Bool) -> N
     undecided = [len(one.listings) - 2 * len(spike.venues) <= 0 < len(spike.venues) - 1 for spike in one.spikes]
     shared = np.array([*undecided, False])[truth["event"][mine]]  # of no event is the last
     reason = np.select(
-        [printed & near, printed & shared, ~printed & unsettled, ~printed & (off > SCORED_DISPERSIONS * one.dispersion)],
+        [
+            printed & near,
+            printed & shared,
+            ~printed & unsettled,
+            ~printed & (off > SCORED_DISPERSIONS * one.dispersion),
+        ],
         [1, 3, 4, 5],
         0,
     )

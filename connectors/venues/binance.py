@@ -37,7 +37,13 @@ REST_URL = "https://api.binance.com"
 
 HEARTBEAT = Heartbeat(ping=None, every_s=20.0, pong_s=10.0, silence_s=60.0)
 """Protocol pings only, every 20 s, answered by the WebSocket library."""
-LIMITS = Limits(topics_per_message=200, topics_per_connection=1024, messages_per_s=5.0, connection_life_s=86_400.0)
+LIMITS = Limits(
+    topics_per_message=200,
+    topics_per_connection=1024,
+    messages_per_s=5.0,
+    connections_per_window=(300, 300.0),
+    connection_life_s=86_400.0,
+)
 """The largest accepted request is not documented; 200 streams are about 4 KB."""
 REFILL = Refill(numbered=True, requests=100, per_s=60.0, page_rows=1000, pages=20)
 """A page weighs 25 of the 6000 a minute; `t` rises by one a symbol."""
@@ -180,10 +186,19 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests; each draws one ack."""
+    return _requests("SUBSCRIBE", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("UNSUBSCRIBE", topics, first_id)
+
+
+def _requests(method: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
-        frame = msgspec.json.encode({"method": "SUBSCRIBE", "params": part, "id": number})
-        requests.append(Request(frame, acks=1, key=str(number)))
+        frame = msgspec.json.encode({"method": method, "params": part, "id": number})
+        requests.append(Request(frame, tuple(part), acks=1, key=str(number)))
     return requests
 
 

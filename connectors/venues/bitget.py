@@ -37,7 +37,15 @@ REST_URL = "https://api.bitget.com"
 
 HEARTBEAT = Heartbeat(ping=b"ping", every_s=30.0, pong_s=10.0, silence_s=45.0)
 """A bare text `ping` every 30 s as documented; the server closes after 2 minutes without."""
-LIMITS = Limits(topics_per_message=20, topics_per_connection=1000, messages_per_s=10.0, connection_life_s=86_400.0)
+LIMITS = Limits(
+    topics_per_message=20,
+    topics_per_connection=1000,
+    messages_per_s=10.0,
+    connections_per_window=(300, 300.0),
+    connection_life_s=86_400.0,
+    request_bytes=4096,
+    requests_per_hour=240,
+)
 """The args of one request must stay under 4096 bytes; 20 were seen to be fine where 25 were not."""
 REFILL = Refill(numbered=False, requests=5, per_s=1.0, page_rows=500, pages=20, coarse_ns=1_000_000_000)
 """Half of the 10 requests a second. Ids are ordered and skip: a page reaches far enough once it is older."""
@@ -194,11 +202,20 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests; each topic is acknowledged by itself, and no id is repeated."""
+    return _requests("subscribe", topics)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics)
+
+
+def _requests(op: str, topics: Sequence[str]) -> list[Request]:
     requests = []
     for part in split(topics, LIMITS.topics_per_message):
         pairs = [topic.partition(":") for topic in part]
         args = [{"instType": SPOT, "channel": channel, "instId": native} for channel, _, native in pairs]
-        requests.append(Request(msgspec.json.encode({"op": "subscribe", "args": args}), acks=len(args)))
+        requests.append(Request(msgspec.json.encode({"op": op, "args": args}), tuple(part), acks=len(args)))
     return requests
 
 

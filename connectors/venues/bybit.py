@@ -37,7 +37,13 @@ REST_URL = "https://api.bybit.com"
 
 HEARTBEAT = Heartbeat(ping=b'{"op":"ping"}', every_s=20.0, pong_s=10.0, silence_s=45.0)
 """The client pings, every 20 s as documented."""
-LIMITS = Limits(topics_per_message=10, topics_per_connection=800, messages_per_s=10.0)
+LIMITS = Limits(
+    topics_per_message=10,
+    topics_per_connection=800,
+    messages_per_s=10.0,
+    connections_per_window=(500, 300.0),
+    topic_bytes_per_connection=21_000,
+)
 """10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
 REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=60, pages=1)
 """Ids skip. REST has the newest 60 trades of a spot symbol, without paging: a longer hole cannot be filled."""
@@ -218,10 +224,19 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests; each draws one ack, which repeats its id."""
+    return _requests("subscribe", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics, first_id)
+
+
+def _requests(op: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
-        frame = msgspec.json.encode({"req_id": str(number), "op": "subscribe", "args": part})
-        requests.append(Request(frame, acks=1, key=str(number)))
+        frame = msgspec.json.encode({"req_id": str(number), "op": op, "args": part})
+        requests.append(Request(frame, tuple(part), acks=1, key=str(number)))
     return requests
 
 
@@ -245,6 +260,8 @@ def control(frame: bytes) -> Control | None:
     if message.op not in ("subscribe", "unsubscribe"):
         return Control("error", message.req_id, text=message.ret_msg)
     if message.success:
+        return Control("ack", message.req_id)
+    if "already subscribed" in message.ret_msg:
         return Control("ack", message.req_id)
     named = _NAMED.search(message.ret_msg)
     return Control("refusal", message.req_id, named[1] if named else "", text=message.ret_msg)

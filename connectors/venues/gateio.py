@@ -37,7 +37,9 @@ REST_URL = "https://api.gateio.ws"
 
 HEARTBEAT = Heartbeat(ping=b'{"channel":"spot.ping"}', every_s=15.0, pong_s=10.0, silence_s=40.0)
 """No interval is documented; a socket that never sends anything was closed after about 30 s."""
-LIMITS = Limits(topics_per_message=100, topics_per_connection=1000, messages_per_s=10.0)
+LIMITS = Limits(
+    topics_per_message=100, topics_per_connection=1000, messages_per_s=10.0, connections_per_window=(300, 300.0)
+)
 """The venue documents no bounds for public channels; these are ours."""
 REFILL = Refill(numbered=True, requests=100, per_s=10.0, page_rows=1000, pages=20)
 """Half of the 200 requests in 10 s; `range` counts one market's fills, REST calls the number `sequence_id`."""
@@ -182,10 +184,20 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests, one channel each; each draws one ack. `time` is left out: it is not required."""
+    return _requests("subscribe", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics, first_id)
+
+
+def _requests(event: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, (channel, natives) in enumerate(by_channel(topics, LIMITS.topics_per_message), first_id):
-        frame = msgspec.json.encode({"id": number, "channel": channel, "event": "subscribe", "payload": natives})
-        requests.append(Request(frame, acks=1, key=str(number)))
+        asked = tuple(f"{channel}:{native}" for native in natives)
+        frame = msgspec.json.encode({"id": number, "channel": channel, "event": event, "payload": natives})
+        requests.append(Request(frame, asked, acks=1, key=str(number)))
     return requests
 
 

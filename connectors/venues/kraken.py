@@ -37,7 +37,9 @@ REST_URL = "https://api.kraken.com"
 
 HEARTBEAT = Heartbeat(ping=b'{"method":"ping"}', every_s=30.0, pong_s=10.0, silence_s=10.0)
 """The venue sends a heartbeat a second while nothing else is sent; our ping only holds a socket not yet subscribed."""
-LIMITS = Limits(topics_per_message=100, topics_per_connection=1000, messages_per_s=1.0)
+LIMITS = Limits(
+    topics_per_message=100, topics_per_connection=1000, messages_per_s=1.0, connections_per_window=(150, 600.0)
+)
 """No bounds are stated; the allowed rate is dynamic and unpublished, one request a second is a safe pace."""
 REFILL = Refill(numbered=True, requests=1, per_s=1.0, page_rows=1000, pages=20)
 """About one request a second an address and pair is safe; `trade_id` rises by one a symbol."""
@@ -197,11 +199,21 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests, one channel each; every symbol is acknowledged by itself, with the request's id."""
+    return _requests("subscribe", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics, first_id)
+
+
+def _requests(method: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, (channel, natives) in enumerate(by_channel(topics, LIMITS.topics_per_message), first_id):
+        asked = tuple(f"{channel}:{native}" for native in natives)
         params = {"channel": channel, "symbol": natives, **_OPTIONS.get(channel, {})}
-        frame = msgspec.json.encode({"method": "subscribe", "params": params, "req_id": number})
-        requests.append(Request(frame, acks=len(natives), key=str(number)))
+        frame = msgspec.json.encode({"method": method, "params": params, "req_id": number})
+        requests.append(Request(frame, asked, acks=len(natives), key=str(number)))
     return requests
 
 
@@ -230,7 +242,8 @@ def control(frame: bytes) -> Control | None:
         return Control("pong", key)
     if message.method in ("subscribe", "unsubscribe"):
         native = message.result.symbol if message.result else message.symbol
-        return Control("ack" if message.success else "refusal", key, native, text=message.error)
+        good = message.success or message.error == "Already subscribed"
+        return Control("ack" if good else "refusal", key, native, text=message.error)
     text = message.error or message.Error
     return Control("error", key, message.symbol, text=text) if text else None
 

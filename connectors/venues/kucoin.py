@@ -37,7 +37,13 @@ REST_URL = "https://api.kucoin.com"
 
 HEARTBEAT = Heartbeat(ping=b'{"id":"ping","type":"ping"}', every_s=18.0, pong_s=10.0, silence_s=40.0)
 """`pingInterval` and `pingTimeout` of the handshake's reply."""
-LIMITS = Limits(topics_per_message=100, topics_per_connection=300, messages_per_s=10.0, connection_life_s=86_400.0)
+LIMITS = Limits(
+    topics_per_message=100,
+    topics_per_connection=300,
+    messages_per_s=10.0,
+    connections_per_window=(30, 60.0),
+    connection_life_s=86_400.0,
+)
 """400 topics a connection are documented now, 300 before and in error texts: the lower holds."""
 REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=100, pages=1, coarse_ns=1_000_000)
 """`sequence` skips. REST has the last 100 trades of a symbol, without paging: a longer hole cannot be filled."""
@@ -238,16 +244,26 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests, one channel each; each draws one ack, which repeats its id."""
+    return _requests("subscribe", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics, first_id)
+
+
+def _requests(kind: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, (channel, natives) in enumerate(by_channel(topics, LIMITS.topics_per_message), first_id):
         request = {
             "id": str(number),
-            "type": "subscribe",
+            "type": kind,
             "topic": f"{channel}:{','.join(natives)}",
             "privateChannel": False,
             "response": True,
         }
-        requests.append(Request(msgspec.json.encode(request), acks=1, key=str(number)))
+        asked = tuple(f"{channel}:{native}" for native in natives)
+        requests.append(Request(msgspec.json.encode(request), asked, acks=1, key=str(number)))
     return requests
 
 

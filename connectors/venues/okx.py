@@ -36,7 +36,14 @@ REST_URL = "https://www.okx.com"
 
 HEARTBEAT = Heartbeat(ping=b"ping", every_s=20.0, pong_s=10.0, silence_s=35.0)
 """A bare text `ping`: the server closes a socket on which nothing was pushed for 30 s."""
-LIMITS = Limits(topics_per_message=200, topics_per_connection=1000, messages_per_s=3.0)
+LIMITS = Limits(
+    topics_per_message=200,
+    topics_per_connection=1000,
+    messages_per_s=3.0,
+    connections_per_window=(3, 1.0),
+    request_bytes=65_536,
+    requests_per_hour=480,
+)
 """The documented bounds are 64 KB a request and 480 requests an hour; 200 topics are about 11 KB."""
 REFILL = Refill(numbered=True, requests=10, per_s=2.0, page_rows=100, pages=200)
 """Half of the 20 requests in 2 s; `tradeId` counts single fills, of which a push joins the last `count`."""
@@ -189,12 +196,21 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests; each topic is acknowledged by itself."""
+    return _requests("subscribe", topics, first_id)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape."""
+    return _requests("unsubscribe", topics, first_id)
+
+
+def _requests(op: str, topics: Sequence[str], first_id: int) -> list[Request]:
     requests = []
     for number, part in enumerate(split(topics, LIMITS.topics_per_message), first_id):
         pairs = [topic.partition(":") for topic in part]
         args = [{"channel": channel, "instId": native} for channel, _, native in pairs]
-        frame = msgspec.json.encode({"id": str(number), "op": "subscribe", "args": args})
-        requests.append(Request(frame, acks=len(args), key=str(number)))
+        frame = msgspec.json.encode({"id": str(number), "op": op, "args": args})
+        requests.append(Request(frame, tuple(part), acks=len(args), key=str(number)))
     return requests
 
 

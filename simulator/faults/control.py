@@ -122,11 +122,6 @@ class Control:
 
     # Schedules
 
-    def begin_until(self, entries: list[Entry], at_s: float) -> None:
-        """Begin what is due by `at_s` and take it out of the entries, which are in the order of time."""
-        while entries and entries[0][0] <= at_s:
-            self.begin(entries.pop(0)[1])
-
     async def follow(self, entries: Iterable[Entry]) -> None:
         """Begin entries at their time from now on. A fault that cannot be is noted and left out."""
         began_s = time.monotonic()

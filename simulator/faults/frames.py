@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -46,6 +45,7 @@ class HugeFrame(Garbage):
 class Spoiled(Fault):
     """Extra frames made of the next real ones; each precedes the one it was made of."""
 
+    PACED = True
     PARAMS = {"count": _COUNT}  # noqa: RUF012
     SYMBOL = "may"
 
@@ -94,17 +94,13 @@ class WrongTypes(Spoiled):
     def make(self, payload: str) -> str:
         """Change the types, except of what says which channel it is."""
         message = msgspec.json.decode(payload)
-        wrong: dict[str, Any] = {
-            key: value if key in self._HEAD else _wrong(value) for key, value in message.items()
-        }
+        wrong: dict[str, Any] = {key: value if key in self._HEAD else _wrong(value) for key, value in message.items()}
         return msgspec.json.encode(wrong).decode()
 
 
 def _wrong(value: Any) -> Any:
-    change: dict[type, Callable[[Any], Any]] = {
-        dict: lambda one: {key: _wrong(item) for key, item in one.items()},
-        list: lambda one: [_wrong(item) for item in one],
-        str: lambda one: {"text": one},
-        bool: lambda one: [one],
-    }
-    return change.get(type(value), lambda one: [str(one)])(value)
+    if isinstance(value, dict):
+        return {key: _wrong(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_wrong(item) for item in value]
+    return {"text": value} if isinstance(value, str) else [str(value)]

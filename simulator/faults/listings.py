@@ -73,4 +73,4 @@ class ClockStep(Fault):
         self.venue.step_clock(-self._step_ns())
 
     def _step_ns(self) -> int:
-        return round(self.params["step_ms"] * 1_000_000)
+        return round(float(self.params["step_ms"]) * 1_000_000)

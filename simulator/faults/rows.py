@@ -32,9 +32,7 @@ class RowFault(Fault):
         if self in self.port.row_faults:
             self.port.row_faults.remove(self)
 
-    def pass_on(
-        self, trades: Trades | None, quotes: Quotes | None, now_ns: int
-    ) -> tuple[Trades | None, Quotes | None]:
+    def pass_on(self, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> tuple[Trades | None, Quotes | None]:
         """Return what goes on of the rows due now."""
         raise NotImplementedError
 
@@ -43,8 +41,9 @@ class RowFault(Fault):
         return []
 
     def mine(self, trades: Trades) -> list[int]:
-        """Return the places of the rows it is about."""
-        return [at for at, symbol in enumerate(trades.symbol) if self.symbol in (None, symbol)]
+        """Return the places of the rows it is about: those of its symbol, or of all, that somebody is subscribed to."""
+        route = self.venue.routes[self.venue.CHANNELS[0]]
+        return [at for at, symbol in enumerate(trades.symbol) if self.symbol in (None, symbol) and route[symbol]]
 
 
 class _Counted(RowFault):
@@ -75,9 +74,7 @@ class Duplicate(_Counted):
         super().begin()
         self._again: Trades | None = None
 
-    def pass_on(
-        self, trades: Trades | None, quotes: Quotes | None, now_ns: int
-    ) -> tuple[Trades | None, Quotes | None]:
+    def pass_on(self, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> tuple[Trades | None, Quotes | None]:
         """Send the last step's rows again, remember this one's."""
         if self._again is not None:
             remembers, self.venue.remembers = self.venue.remembers, False  # replays hold a trade once
@@ -94,9 +91,7 @@ class IdGap(_Counted):
 
     SAYS = "withhold the next trades from the WebSocket; REST history and ledger have them"
 
-    def pass_on(
-        self, trades: Trades | None, quotes: Quotes | None, now_ns: int
-    ) -> tuple[Trades | None, Quotes | None]:
+    def pass_on(self, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> tuple[Trades | None, Quotes | None]:
         """Keep them."""
         if trades is None or not self.left:
             return trades, quotes
@@ -130,9 +125,7 @@ class OutOfOrder(RowFault):
         """What is gathered."""
         return [] if self._held is None else [self._held]
 
-    def pass_on(
-        self, trades: Trades | None, quotes: Quotes | None, now_ns: int
-    ) -> tuple[Trades | None, Quotes | None]:
+    def pass_on(self, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> tuple[Trades | None, Quotes | None]:
         """Gather; after `hold_ms` send in reverse."""
         if trades is not None and not self._over:
             places = self.mine(trades)
@@ -173,9 +166,7 @@ class Stall(RowFault):
         """What is held."""
         return [] if self._trades is None else [self._trades]
 
-    def pass_on(
-        self, trades: Trades | None, quotes: Quotes | None, now_ns: int
-    ) -> tuple[Trades | None, Quotes | None]:
+    def pass_on(self, trades: Trades | None, quotes: Quotes | None, now_ns: int) -> tuple[Trades | None, Quotes | None]:
         """Hold, or let all go."""
         self._trades = joined(self._trades, trades)
         self._quotes = joined(self._quotes, quotes)

@@ -17,7 +17,7 @@ from simulator.frames import PriceTexts, frame, number_text
 from simulator.history import Candle, History
 from simulator.limits import Budget, Limit, Spent
 from simulator.market import Market, Quotes, Trades
-from simulator.trade_log import TRADES_KEPT, TradeLog, single_fills
+from simulator.trade_log import TRADES_KEPT, TradeLog, old_prints, single_fills
 from simulator.universe import TRAITS, Universe
 
 Put = Callable[[str], None]
@@ -135,7 +135,7 @@ class Venue:
         share = float(universe.weight[universe.of_venue(self.NAME)].sum())
         self.log = TradeLog(round(TRADES_KEPT * share))
         for listing in self.listing.values():
-            self.log.add(market.old_trades(listing, OLD_TRADES))
+            self.log.add(old_prints(market.old_trades(listing, OLD_TRADES)))
 
     # What every venue defines for itself.
 

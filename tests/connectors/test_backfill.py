@@ -13,7 +13,7 @@ from connectors import rest
 from connectors.backfill import Backfill
 from connectors.clock import ReceiveClock
 from connectors.pipe import Serve, Stop
-from connectors.session import rebase
+from connectors.route import rebase
 from connectors.venue import Catalog, Hole
 from connectors.venues import VENUES
 from market.schema import BACKFILL, TRADE, join

@@ -14,7 +14,7 @@ from connectors.pipe import BatchReader, CollectorConfig, Endpoint, Serve, Stop,
 from connectors.recorder import BLOCK_FRAMES, BLOCK_NS, Recorder, RecordFolder
 from market.schema import END_OF_INPUT
 from tests.connectors.feeds import check_promises
-from tests.connectors.peers import listening, passing, run
+from tests.connectors.peers import listening, passing, run, talking
 from tests.connectors.ticks import START_NS
 
 SYMBOLS = ["BTC-USDT", "ETH-USDT"]
@@ -59,13 +59,13 @@ def feed_of(name="binance", wall=None, **options):
 def test_frames_become_ticks_with_their_receive_times():
     wall = Wall()
     feed = feed_of(wall=wall)
-    feed.sessions[0].frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
+    feed.sessions[0].current.frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
     wall.now_ns = START_NS + 20
     batch = feed.flush()
     assert batch.ticks["receive_ns"].tolist() == [START_NS + 5, START_NS + 5, START_NS + 9]
     assert batch.ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
     assert batch.ticks["symbol"].tolist() == [0, 1, 0]
-    assert feed.sessions[0].frames == []
+    assert feed.sessions[0].current.frames == []
     assert START_NS + 9 <= batch.watermark_ns <= START_NS + 20
 
 
@@ -77,7 +77,7 @@ def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_
         feed = VenueFeed("binance", config(), clock, None)
         batches = []
         for number in range(5):
-            feed.sessions[0].frames = [([trade(number)], clock())]
+            feed.sessions[0].current.frames = [([trade(number)], clock())]
             batches.append(feed.flush())
             wall.now_ns -= 1_000_000  # the system's clock is being set back
         return batches
@@ -88,7 +88,7 @@ def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_
 def test_rejects_are_counted_and_a_sample_kept(caplog):
     feed = feed_of()
     junk = [b"{" + b"x" * 500] * 100
-    feed.sessions[0].frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
+    feed.sessions[0].current.frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
     batch = feed.flush()
     assert batch.ticks["trade_id"].tolist() == [b"2"]
     assert (feed.counters.rejects, feed.counters.unknown_symbols) == (100, 1)
@@ -115,7 +115,7 @@ def test_a_connected_venue_without_ticks_is_stale_and_with_them_live_again():
 
     def state_after(seconds, frames=()):
         wall.now_ns += int(seconds * 1e9)
-        feed.sessions[0].frames = [(list(frames), wall.now_ns)] if frames else []
+        feed.sessions[0].current.frames = [(list(frames), wall.now_ns)] if frames else []
         return feed.flush().status.state
 
     feed.counters.state = "live"
@@ -146,7 +146,57 @@ def test_topics_are_spread_over_connections():
         return VenueFeed("kucoin", many, ReceiveClock(), None)
 
     feed = run(build())
-    assert [len(session._topics) for session in feed.sessions] == [300, 300, 200]
+    assert [len(session.native_of) for session in feed.sessions] == [300, 300, 200]
+
+
+def test_bybit_s_topics_are_spread_by_their_length_too():
+    """All args of a connection together: at most 21,000 characters."""
+    natives = {f"LONGESTNAME{number:09}-USDT": f"LONGESTNAME{number:09}USDT" for number in range(600)}
+
+    async def build():
+        many = CollectorConfig(sorted(natives), {"bybit": natives}, {}, seed=1)
+        return VenueFeed("bybit", many, ReceiveClock(), None)
+
+    feed = run(build())
+    assert sum(len(session.natives) for session in feed.sessions) == 600
+    assert len(feed.sessions) > 2
+    for session in feed.sessions:
+        assert len(session.native_of) <= 800
+        assert len(json.dumps(list(session.native_of), separators=(",", ":"))) <= 21_000
+
+
+def test_going_over_to_other_symbols_opens_and_ends_sessions():
+    natives = {f"C{number}-USDT": f"C{number}USDT" for number in range(600)}
+
+    async def check():
+        many = CollectorConfig(sorted(natives), {"binance": natives}, {}, seed=1)
+        feed = VenueFeed("binance", many, ReceiveClock(Wall()), None)
+        first, second = feed.sessions
+        started, ended = feed.update({s: n for s, n in natives.items() if n in first.natives})
+        assert (started, ended, feed.sessions) == ([], [second], [first])
+        (started,), ended = feed.update({**natives, "NEW-USDT": "NEWUSDT"})  # not of the run: left out
+        assert (ended, feed.sessions) == ([], [first, started])
+        assert first.natives | started.natives == set(natives.values())
+        return feed
+
+    feed = run(check())
+    feed.sessions[0].current.frames = [([trade(1, "C1USDT"), trade(2, "NEWUSDT")], START_NS)]
+    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
+
+
+def test_what_is_under_way_of_a_symbol_let_go_is_still_read():
+    feed = feed_of()
+    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
+    feed.sessions[0].current.frames = [([trade(1, "ETHUSDT")], START_NS)]
+    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
+    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
+    feed.sessions[0].current.frames = [([trade(2, "ETHUSDT")], START_NS)]
+    assert feed.flush().ticks.size == 0
+    assert feed.counters.unknown_symbols == 1
+
+
+async def _update(feed, natives):
+    return feed.update(natives)
 
 
 def test_connections_of_a_venue_are_merged_in_receive_order():
@@ -158,8 +208,8 @@ def test_connections_of_a_venue_are_merged_in_receive_order():
 
     feed = run(build())
     assert len(feed.sessions) == 2
-    feed.sessions[0].frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
-    feed.sessions[1].frames = [([trade(2, "C2USDT")], START_NS + 2)]
+    feed.sessions[0].current.frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
+    feed.sessions[1].current.frames = [([trade(2, "C2USDT")], START_NS + 2)]
     assert feed.flush().ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
 
 
@@ -189,9 +239,9 @@ def recorded(directory, name="binance"):
 def test_raw_frames_are_recorded_as_received(tmp_path):
     feed = recording_feed(tmp_path)
     answer = b'{"result":null,"id":1}'
-    feed.sessions[0].frames = [([trade(1), answer, b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
+    feed.sessions[0].current.frames = [([trade(1), answer, b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
     feed.flush()
-    feed.sessions[0].frames = [([trade(3)], START_NS + 11)]  # not handed out any more: the worker is gone
+    feed.sessions[0].current.frames = [([trade(3)], START_NS + 11)]  # not handed out any more: the worker is gone
     feed.close()
     assert recorded(tmp_path) == [(5, trade(1)), (5, answer), (5, b"junk"), (9, trade(2)), (11, trade(3))]
 
@@ -199,8 +249,8 @@ def test_raw_frames_are_recorded_as_received(tmp_path):
 def test_frames_of_all_connections_are_recorded_in_receive_order(tmp_path):
     feed = recording_feed(tmp_path, natives={f"C{number}-USDT": f"C{number}USDT" for number in range(600)})
     for start in (0, 10):
-        feed.sessions[0].frames = [([trade(start + number)], START_NS + start + number) for number in (1, 4)]
-        feed.sessions[1].frames = [([trade(start + number)], START_NS + start + number) for number in (2, 3, 5)]
+        feed.sessions[0].current.frames = [([trade(start + number)], START_NS + start + number) for number in (1, 4)]
+        feed.sessions[1].current.frames = [([trade(start + number)], START_NS + start + number) for number in (2, 3, 5)]
         feed.flush()
     feed.close()
     assert recorded(tmp_path) == [(number, trade(number)) for number in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)]
@@ -208,7 +258,7 @@ def test_frames_of_all_connections_are_recorded_in_receive_order(tmp_path):
 
 def test_a_recording_is_at_most_a_second_behind(tmp_path):
     feed = recording_feed(tmp_path)
-    feed.sessions[0].frames = [([trade(1)], START_NS)]
+    feed.sessions[0].current.frames = [([trade(1)], START_NS)]
     feed.flush()
     assert not (tmp_path / "binance").exists()
     feed._clock._wall_ns.now_ns += BLOCK_NS + 5_000_000
@@ -223,7 +273,7 @@ def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, c
     (tmp_path / "binance").write_text("a file, not a folder")
     feed = recording_feed(tmp_path)
     for _ in range(2):
-        feed.sessions[0].frames = [([trade(1)] * frames, START_NS)]
+        feed.sessions[0].current.frames = [([trade(1)] * frames, START_NS)]
         assert feed.flush().ticks.size == frames
     feed.close()
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
@@ -367,6 +417,51 @@ def test_a_reader_that_is_behind_holds_the_venue_up_and_loses_nothing(monkeypatc
         assert states[-1].reconnects == 0
 
     run(check())
+
+
+def test_the_venue_s_list_is_followed_without_a_restart(caplog):
+    caplog.set_level(logging.INFO)
+    halted = {"ETHUSDT"}
+    asked = []
+
+    def pairs():
+        rows = [
+            {"symbol": f"{base}USDT", "status": "BREAK" if f"{base}USDT" in halted else "TRADING", "baseAsset": base,
+             "quoteAsset": "USDT"}
+            for base in ("BTC", "ETH")
+        ]  # fmt: skip
+        return json.dumps({"symbols": rows}).encode()
+
+    async def rest(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = pairs() if halted != {"*"} else b"[]"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def acknowledge(peer):
+        async for frame in peer:
+            request = json.loads(frame)
+            asked.extend((request["method"], topic) for topic in request["params"] if topic.endswith("@trade"))
+            await peer.send(json.dumps({"result": None, "id": request["id"]}))
+
+    async def check():
+        async with listening(acknowledge) as url, talking(rest) as port:
+            reader = Reader()
+            endpoints = {"binance": Endpoint(url, f"http://127.0.0.1:{port}")}
+            await reader.say(CollectorConfig(SYMBOLS, NATIVES, endpoints, seed=1, refresh_s=0.1), Serve("binance"))
+            draining = asyncio.create_task(reader.read_to_the_end())
+            await passing(lambda: ("UNSUBSCRIBE", "ethusdt@trade") in asked)
+            halted.clear()
+            await passing(lambda: asked.count(("SUBSCRIBE", "ethusdt@trade")) == 2)
+            halted.add("*")  # no list at all: a fault, and no reason to let go of anything
+            await passing(lambda: "its list cannot be read" in caplog.text)
+            assert asked.count(("SUBSCRIBE", "btcusdt@trade")) == 1
+            assert ("UNSUBSCRIBE", "btcusdt@trade") not in asked
+            await reader.say(Stop())
+            await draining
+
+    run(check())
+    assert "binance: 1 symbols do not trade any more: ETH-USDT" in caplog.text
+    assert "binance: 1 symbols trade now: ETH-USDT" in caplog.text
 
 
 def test_a_bug_in_a_session_ends_the_process_and_not_just_the_venue(monkeypatch):

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from connectors.pipe import Endpoint
-from connectors.universe import UniverseError, _Listed, _one_a_symbol, choose, find
+from connectors.rest import RestError
+from connectors.universe import UniverseError, _Listed, _one_a_symbol, choose, find, natives_now, trading
+from connectors.venue import Instrument
 from connectors.venues import VENUES
 from market.venues import VENUES as NAMES
 
@@ -65,6 +67,30 @@ def test_two_pairs_of_a_venue_for_one_symbol_are_one():
     for order in (pairs, pairs[::-1]):
         found = _one_a_symbol(order)
         assert {pair.symbol: pair.native for pair in found} == {"BCH-USDT": "BCHUSDT", "A-USDT": "AUSDT"}
+
+
+# trading
+
+
+def test_what_trades_now_keeps_its_native_symbol():
+    pairs = [Instrument("A-USDT", "AUSDT", True), Instrument("BCH-USDT", "BCHABCUSDT", True)]
+    pairs.append(Instrument("BCH-USDT", "BCHUSDT", True))
+    assert natives_now(pairs, {"BCH-USDT": "BCHUSDT"}) == {"A-USDT": "AUSDT", "BCH-USDT": "BCHUSDT"}
+    assert natives_now(pairs[:2], {"BCH-USDT": "BCHUSDT"})["BCH-USDT"] == "BCHABCUSDT"
+
+
+def test_the_pairs_of_each_venue_that_trade(quiet_simulator):
+    for name in NAMES:
+        found = natives_now(trading(name, endpoints_of(quiet_simulator)[name], None), {})
+        assert "BTC-USDT" in found
+        assert VENUES[name].symbol_of_native(found["BTC-USDT"]) == "BTC-USDT"
+
+
+def test_without_a_list_nothing_is_said_to_trade(quiet_simulator):
+    with pytest.raises(RestError):
+        trading("okx", NOWHERE, None)
+    with pytest.raises(RestError):
+        trading("okx", endpoints_of(quiet_simulator)["bybit"], None)
 
 
 # find

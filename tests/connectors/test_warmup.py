@@ -5,7 +5,7 @@ import pytest
 
 from connectors import rest, warmup
 from connectors.pipe import Endpoint
-from connectors.session import rebase
+from connectors.route import rebase
 from connectors.universe import Universe, find
 from connectors.venue import Kline
 from connectors.venues import VENUES

@@ -34,9 +34,12 @@ def writer_of_us():
     return next((process for process in psutil.Process().children() if "sinks.writer" in names_of([process])), None)
 
 
-def test_a_live_feed_has_no_simulator(services):
-    assert services.endpoints == {}
-    names = names_of(psutil.Process().children())
+def test_a_live_feed_has_no_simulator(settings):
+    before = set(psutil.Process().children())
+    running = Services.start(settings)
+    names = names_of(process for process in psutil.Process().children() if process not in before)
+    running.finish(complete=False)
+    assert running.endpoints == {}
     assert "sinks.writer" in names
     assert "-m simulator" not in names
 
@@ -49,8 +52,10 @@ def test_a_writer_that_ends_is_started_again(services):
 
 
 def test_finish_ends_everything(settings):
+    before = set(psutil.Process().children(recursive=True))
     running = Services.start(settings)
-    processes = psutil.Process().children(recursive=True)
+    processes = [process for process in psutil.Process().children(recursive=True) if process not in before]
+    assert processes
     running.finish(complete=True)
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []

@@ -93,6 +93,7 @@ BAD = [
     ("MIE_FORGE_WINDOW_MS", "201", f"{WHOLE} 100 to 200"),
     ("MIE_FORGE_MIN_WITNESSES", "0", f"{WHOLE} 1 to 6"),
     ("MIE_FORGE_MIN_WITNESSES", "7", f"{WHOLE} 1 to 6"),
+    ("MIE_UNIVERSE_REFRESH_S", "-1", "a whole number from 0 to 86400"),
     ("MIE_SIM_RATE", "-1", WHOLE),
     ("MIE_SIM_RATE", "fast", "a valid integer"),
     ("MIE_SIM_RATE", "1.5", "a valid integer"),

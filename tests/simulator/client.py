@@ -1,5 +1,6 @@
 """A simulator in its own process, and a plain client of it."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -12,6 +13,48 @@ from collections.abc import Callable
 from websockets.sync.client import connect
 
 WAIT_S = 15
+FEEDS = {
+    "binance": (
+        "/stream",
+        "{}USDT",
+        lambda name: {"method": "SUBSCRIBE", "params": [f"{name.lower()}@trade"], "id": 1},
+    ),
+    "okx": (
+        "/ws/v5/public",
+        "{}-USDT",
+        lambda name: {"op": "subscribe", "args": [{"channel": "trades", "instId": name}]},
+    ),
+    "bybit": ("/v5/public/spot", "{}USDT", lambda name: {"op": "subscribe", "args": [f"publicTrade.{name}"]}),
+    "kraken": (
+        "/v2",
+        "{}/USDT",
+        lambda name: {"method": "subscribe", "params": {"channel": "trade", "symbol": [name], "snapshot": False}},
+    ),
+    "gateio": (
+        "/ws/v4/",
+        "{}_USDT",
+        lambda name: {"time": 1, "channel": "spot.trades", "event": "subscribe", "payload": [name]},
+    ),
+    "bitget": (
+        "/v2/ws/public",
+        "{}USDT",
+        lambda name: {"op": "subscribe", "args": [{"instType": "SPOT", "channel": "trade", "instId": name}]},
+    ),
+    "kucoin": (
+        "/",
+        "{}-USDT",
+        lambda name: {"id": "1", "type": "subscribe", "topic": f"/market/match:{name}", "response": True},
+    ),
+}
+"""Venue -> path, its name of a coin, and the request for a coin's trades."""
+PINGS = {
+    "okx": "ping",
+    "bybit": {"op": "ping"},
+    "kraken": {"method": "ping"},
+    "gateio": {"time": 1, "channel": "spot.ping"},
+    "bitget": "ping",
+    "kucoin": {"id": "7", "type": "ping"},
+}
 _DECIMAL = re.compile(r"^-?\d+(\.\d+)?$")
 
 
@@ -39,6 +82,29 @@ class Running:
         except urllib.error.HTTPError as error:
             with error:
                 return json.load(error)
+
+    def order(self, port, fault, /, **fields):
+        """Order a fault on a venue's port; return its line of the log, the first with several."""
+        posted = json.dumps({"fault": fault, **fields}).encode()
+        request = urllib.request.Request(self.endpoints[port]["rest"] + "/sim/fault", data=posted)
+        with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+            answer = json.load(reply)
+        return answer if fault == "clear" else answer["faults"][0]
+
+    def log(self):
+        """Return the faults so far, as logged."""
+        return [json.loads(line) for line in (self.folder / "faults.jsonl").read_text().splitlines()]
+
+    @contextlib.contextmanager
+    def feed(self, venue, *bases, **options):
+        """Connect to a venue and subscribe to the trades of some coins, BTC without any; acks are left to read."""
+        path, native, request = FEEDS[venue]
+        if venue == "kucoin":
+            path += "?token=" + self.rest("kucoin", "/api/v1/bullet-public", post=True)["data"]["token"]
+        with self.ws(venue, path, **{"close_timeout": 0.3, **options}) as socket:
+            for base in bases or ("BTC",):
+                send(socket, request(native.format(base)))
+            yield socket
 
     def stats(self):
         """Return the simulator's counts."""
@@ -69,6 +135,24 @@ def receive_until(socket, wanted: Callable):
         if wanted(frame):
             return frame, before
         before.append(frame)
+
+
+def trade_ids(venue, frame):
+    """Return the trade ids in a parsed frame as ints, in its order; empty if it is no trade of the present."""
+    if not isinstance(frame, dict):
+        return []
+    if venue == "binance":
+        return [frame["data"]["t"]] if frame.get("stream", "").endswith("@trade") else []
+    if venue == "gateio":
+        return [frame["result"]["id"]] if frame.get("event") == "update" else []
+    if venue == "kucoin":
+        return [int(frame["data"]["tradeId"])] if frame.get("type") == "message" else []
+    key = {"okx": "tradeId", "bybit": "i", "kraken": "trade_id", "bitget": "tradeId"}[venue]
+    old = frame.get("action") == "snapshot" or (venue == "kraken" and frame.get("type") == "snapshot")
+    rows = frame.get("data") or []
+    return (
+        [] if old else [int(row[key]) for row in rows if isinstance(row, dict) and isinstance(row.get(key), str | int)]
+    )
 
 
 def wait_for(condition: Callable):

@@ -49,7 +49,7 @@ REST_URL = "https://api.exchange.coinbase.com"
 
 HEARTBEAT = Heartbeat(ping=None, every_s=20.0, pong_s=10.0, silence_s=60.0)
 """No ping is documented, either way. A minute without any match of any symbol is taken for a dead link."""
-LIMITS = Limits(topics_per_message=100, topics_per_connection=200, messages_per_s=8.0)
+LIMITS = Limits(topics_per_message=100, topics_per_connection=200, messages_per_s=8.0, connections_per_window=(8, 1.0))
 """Too large a message is refused, how large is not said; spreading over connections is advised. The sizes are ours."""
 REFILL = Refill(numbered=False, requests=5, per_s=1.0, page_rows=1000, pages=20)
 """Half of the 10 requests a second. Ids rise; that none is left out is not promised."""

@@ -223,6 +223,24 @@ def test_topics_and_requests(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("verb", ["subscribe", "unsubscribe"])
+def test_requests_stay_within_the_venue_s_limits(name, verb):
+    """With the longest names there are, and as many topics as a connection may have."""
+    module, limits = VENUES[name], VENUES[name].LIMITS
+    _, native = bitcoin(name)
+    natives = [native.replace("BTC", f"LONGESTNAME{number:09}") for number in range(600)]
+    topics = module.topics(natives)[: limits.topics_per_connection]
+    requests = getattr(module, verb)(topics, first_id=1)
+    assert [topic for request in requests for topic in request.topics] == topics
+    assert all(len(request.topics) <= limits.topics_per_message for request in requests)
+    assert all(request.acks in (1, len(request.topics)) for request in requests)
+    assert all(len(request.frame) < (limits.request_bytes or 64 * 1024) for request in requests)
+    assert len(requests) <= (limits.requests_per_hour or 1_000) / 3
+    words = {word.decode() for request in requests for word in re.findall(rb"(?i)(?:un)?subscribe", request.frame)}
+    assert {word.lower() for word in words} == {verb}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_native_symbol_gives_ours(name):
     module = VENUES[name]
     symbol, native = bitcoin(name)

@@ -1,4 +1,6 @@
 import json
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
@@ -75,3 +77,43 @@ def test_rest(simulator):
     assert all(float(row[3]) <= float(row[1]) <= float(row[2]) for row in rows)
     assert rows[5][6] == rows[5][0] + 59_999
     assert simulator.rest("binance", "/api/v3/klines?symbol=NOPE&interval=1m")["code"] == -1121
+
+
+def test_trade_history(simulator):
+    newest = simulator.rest("binance", "/api/v3/trades?symbol=BTCUSDT&limit=30")
+    ids = [row["id"] for row in newest]
+    assert ids == list(range(ids[0], ids[0] + 30))
+    rows = simulator.rest("binance", f"/api/v3/historicalTrades?symbol=BTCUSDT&fromId={ids[0]}&limit=30")
+    assert rows == newest
+    assert list(rows[0]) == ["id", "price", "qty", "quoteQty", "time", "isBuyerMaker", "isBestMatch"]
+    assert float(rows[0]["quoteQty"]) == pytest.approx(float(rows[0]["price"]) * float(rows[0]["qty"]), abs=1e-8)
+    assert len(simulator.rest("binance", "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1&limit=5000")) <= 1000
+    assert simulator.rest("binance", "/api/v3/trades?symbol=NOPE")["code"] == -1121
+
+
+def test_history_has_the_trades_of_the_socket(simulator):
+    with simulator.ws("binance", "/stream?streams=btcusdt@trade") as socket:
+        got = [json.loads(socket.recv(timeout=10))["data"] for _ in range(10)]
+    path = f"/api/v3/historicalTrades?symbol=BTCUSDT&fromId={got[0]['t']}&limit=10"
+    assert [(r["id"], r["price"], r["qty"], r["time"], r["isBuyerMaker"]) for r in simulator.rest("binance", path)] == [
+        (data["t"], data["p"], data["q"], data["T"], data["m"]) for data in got
+    ]
+
+
+def test_weight_is_told_and_limited(start_simulator):
+    running = start_simulator("--venues", "binance", "--symbols", "2")
+    url = running.endpoints["binance"]["rest"] + "/api/v3/trades?symbol=BTCUSDT&limit=1"
+    used = []
+
+    def ask():
+        for _ in range(500):
+            with urlopen(url, timeout=10) as answer:
+                used.append(int(answer.headers["X-MBX-USED-WEIGHT-1M"]))
+
+    with pytest.raises(HTTPError) as refused:
+        ask()
+    with refused.value as answer:
+        assert (answer.code, json.load(answer)["code"]) == (429, -1003)
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert max(used) == 6000
+    assert used[0] == 25

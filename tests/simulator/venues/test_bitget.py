@@ -82,3 +82,37 @@ def test_rest(simulator):
     path = "/api/v2/spot/market/candles?symbol=BTCUSDT&granularity=1min&limit=3"
     opens = [int(row[0]) for row in simulator.rest("bitget", path)["data"]]
     assert opens == [opens[0], opens[0] + 60_000, opens[0] + 120_000]
+
+
+def test_trade_history(simulator):
+    rows = simulator.rest("bitget", "/api/v2/spot/market/fills?symbol=BTCUSDT&limit=40")["data"]
+    ids = [int(row["tradeId"]) for row in rows]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(ids) == 40
+    path = "/api/v2/spot/market/fills-history?symbol=BTCUSDT"
+    old = simulator.rest("bitget", f"{path}&idLessThan={ids[10]}&limit=10&startTime={rows[30]['ts']}")["data"]
+    assert [int(row["tradeId"]) for row in old] == ids[11:21]
+    for row, recent in zip(old, rows[11:21], strict=True):
+        assert (row["price"], row["size"], row["side"]) == (
+            recent["price"], recent["size"], recent["side"].capitalize(),
+        )  # fmt: skip
+        assert int(row["ts"]) == int(recent["ts"]) // 1000 * 1000
+    assert simulator.rest("bitget", f"{path}&startTime=1&endTime=999999999")["code"] == "40017"
+    assert simulator.rest("bitget", f"{path[:-7]}NOPE")["code"] == "40034"
+
+
+def test_history_begins_with_what_is_replayed(start_simulator):
+    running = start_simulator("--venues", "bitget", "--symbols", "2", "--rate", "1")
+    with running.ws("bitget", "/v2/ws/public") as socket:
+        send(socket, {"op": "subscribe", "args": [arg("trade")]})
+        history, _ = receive_until(socket, lambda frame: frame.get("action") == "snapshot")
+    rows = running.rest("bitget", "/api/v2/spot/market/fills?symbol=BTCUSDT&limit=500")["data"]
+    assert {row["tradeId"] for row in history["data"]} <= {row["tradeId"] for row in rows}
+
+
+def test_too_many_requests(start_simulator):
+    running = start_simulator("--venues", "bitget", "--symbols", "2")
+    path = "/api/v2/spot/market/fills?symbol=BTCUSDT&limit=1"
+    codes = [running.rest("bitget", path)["code"] for _ in range(31)]
+    assert codes[:10] == ["00000"] * 10
+    assert "429" in codes

@@ -1,4 +1,5 @@
 import json
+import socket as sockets
 
 from tests.simulator.client import receive_until, same_shape, send
 
@@ -66,3 +67,39 @@ def test_rest(simulator):
     ]
     opens = [int(row[0]) for row in candles]
     assert opens == [opens[0], opens[0] - 60_000, opens[0] - 120_000]
+
+
+def test_trade_history_is_the_newest_sixty(simulator):
+    with simulator.ws("bybit", "/v5/public/spot") as socket:
+        send(socket, {"op": "subscribe", "args": ["publicTrade.BTCUSDT"]})
+        frame, _ = receive_until(socket, lambda frame: "topic" in frame)
+        rows = simulator.rest("bybit", "/v5/market/recent-trade?category=spot&symbol=BTCUSDT&limit=1000")["result"][
+            "list"
+        ]
+    assert len(rows) == 60
+    ids = [int(row["execId"]) for row in rows]
+    assert ids == sorted(ids, reverse=True)
+    by_id = {row["execId"]: row for row in rows}
+    for sent in frame["data"]:
+        row = by_id[sent["i"]]
+        assert list(row)[:6] == ["execId", "symbol", "price", "size", "side", "time"]
+        assert (row["price"], row["size"], row["side"], row["time"]) == (
+            sent["p"],
+            sent["v"],
+            sent["S"],
+            str(sent["T"]),
+        )
+        assert row["seq"] == str(sent["seq"])
+    bad = "/v5/market/recent-trade?category=spot&symbol=NOPE"
+    assert simulator.rest("bybit", bad)["retCode"] == 10001
+
+
+def test_too_many_requests_are_forbidden(start_simulator):
+    running = start_simulator("--venues", "bybit", "--symbols", "2")
+    host, port = running.endpoints["bybit"]["rest"].removeprefix("http://").split(":")
+    request = b"GET /v5/market/time HTTP/1.1\r\nHost: x\r\n"
+    with sockets.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall((request + b"\r\n") * 1300 + request + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: raw.recv(65536), b"")).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers[:600]] == [b"200"] * 600
+    assert any(answer.startswith(b"403") and b"access too frequent" in answer for answer in answers)

@@ -1,4 +1,5 @@
 import json
+from decimal import Decimal
 from itertools import pairwise
 
 from tests.simulator.client import receive_until, same_shape, send
@@ -69,3 +70,35 @@ def test_rest(simulator):
     assert [row[7] for row in rows] == ["true", "true", "true", "false"]
     refused = simulator.rest("gateio", "/api/v4/spot/candlesticks?currency_pair=BTC_USDT&interval=1m&limit=4&from=1")
     assert refused["label"] == "INVALID_PARAM_VALUE"
+
+
+def test_trade_history(simulator):
+    with simulator.ws("gateio", "/ws/v4/") as socket:
+        send(socket, {"time": 1, "channel": "spot.trades", "event": "subscribe", "payload": ["BTC_USDT"]})
+        frame, _ = receive_until(
+            socket, lambda f: f["event"] == "update" and f["result"]["range"] != "{0}-{0}".format(f["result"]["id"])
+        )
+        sent = frame["result"]
+    base = f"/api/v4/spot/trades?currency_pair=BTC_USDT&from={sent['create_time']}&to={sent['create_time']}"
+    rows = simulator.rest("gateio", f"{base}&limit=1000")
+    ids = [int(row["sequence_id"]) for row in rows]
+    assert ids == list(range(ids[0], ids[-1] - 1, -1))
+    assert {row["create_time"] for row in rows} == {str(sent["create_time"])}
+    first, last = map(int, sent["range"].split("-"))
+    fills = [row for row in rows if first <= int(row["sequence_id"]) <= last]
+    assert sum(Decimal(row["amount"]) for row in fills) == Decimal(sent["amount"])
+    wanted = (sent["price"], sent["side"], sent["create_time_ms"])
+    assert {(row["price"], row["side"], row["create_time_ms"]) for row in fills} == {wanted}
+    paged = [row for page in (1, 2) for row in simulator.rest("gateio", f"{base}&limit=2&page={page}")]
+    to = simulator.rest("gateio", f"{base}&limit=4")
+    assert [row["id"] for row in to] == [str(int(to[0]["id"]) - n) for n in range(len(to))]
+    assert len(paged) <= 4
+    assert simulator.rest("gateio", "/api/v4/spot/trades?currency_pair=NOPE")["label"] == "INVALID_CURRENCY_PAIR"
+    assert simulator.rest("gateio", f"{base}&limit=1000&page=102")["label"] == "INVALID_PARAM_VALUE"
+
+
+def test_too_many_requests(start_simulator):
+    running = start_simulator("--venues", "gateio", "--symbols", "2")
+    answers = [running.rest("gateio", "/api/v4/spot/time") for _ in range(401)]
+    assert all("server_time" in answer for answer in answers[:200])
+    assert any(answer.get("label") == "TOO_MANY_REQUESTS" for answer in answers)

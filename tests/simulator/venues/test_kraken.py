@@ -1,5 +1,8 @@
 import json
 import re
+from datetime import datetime
+
+import pytest
 
 from tests.simulator.client import receive_until, same_shape, send
 
@@ -86,3 +89,40 @@ def test_rest_names_are_the_old_ones(simulator):
     since = ohlc["XBTUSDT"][-4][0]
     later = simulator.rest("kraken", f"/0/public/OHLC?pair=XBTUSDT&interval=1&since={since}")["result"]["XBTUSDT"]
     assert later[0][0] == since + 60
+
+
+def test_trade_history_pages_forward(simulator):
+    with simulator.ws("kraken", "/v2") as socket:
+        params = {"channel": "trade", "symbol": ["BTC/USDT"], "snapshot": False}
+        send(socket, {"method": "subscribe", "params": params})
+        sent = []
+        while len(sent) < 10:
+            frame, _ = receive_until(
+                socket, lambda frame: frame.get("type") == "update" and frame["channel"] == "trade"
+            )
+            sent += frame["data"]
+    first = datetime.fromisoformat(sent[0]["timestamp"])
+    since = round(first.timestamp() * 1_000_000) * 1000 - 1
+    found, pages = [], 0
+    while len(found) < len(sent):
+        path = f"/0/public/Trades?pair=XBTUSDT&since={since}&count=4"
+        answer = simulator.rest("kraken", path)["result"]
+        assert answer["XBTUSDT"]
+        found, since, pages = found + answer["XBTUSDT"], int(answer["last"]), pages + 1
+    assert pages > 1
+    begin = [row[6] for row in found].index(sent[0]["trade_id"])
+    for row, trade in zip(found[begin:], sent, strict=False):
+        assert (row[6], float(row[0]), float(row[1])) == (trade["trade_id"], trade["price"], trade["qty"])
+        assert row[3] == trade["side"][0]
+        assert row[2] == pytest.approx(datetime.fromisoformat(trade["timestamp"]).timestamp(), abs=1e-5)
+    ids = [row[6] for row in found]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert simulator.rest("kraken", "/0/public/Trades?pair=NOPE")["error"] == ["EQuery:Unknown asset pair"]
+
+
+def test_too_many_requests(start_simulator):
+    running = start_simulator("--venues", "kraken", "--symbols", "2")
+    errors = [running.rest("kraken", "/0/public/Trades?pair=XBTUSDT&count=1")["error"] for _ in range(31)]
+    assert errors[:15] == [[]] * 15
+    assert ["EAPI:Rate limit exceeded"] in errors
+    assert running.rest("kraken", "/0/public/Trades?pair=ETHUSDT&count=1")["error"] == []

@@ -92,3 +92,26 @@ def test_rest(simulator):
     opens = [int(row[0]) for row in candles]
     assert opens == sorted(opens, reverse=True)
     assert len(opens) > 90
+
+
+def test_trade_history_has_the_sockets_sequence_and_no_id(simulator):
+    with simulator.feed("kucoin") as socket:
+        frame, _ = receive_until(socket, lambda frame: frame["type"] == "message")
+        rows = simulator.rest("kucoin", "/api/v1/market/histories?symbol=BTC-USDT")["data"]
+    assert len(rows) <= 100
+    order = [int(row["sequence"]) for row in rows]
+    assert order == sorted(order)
+    data = frame["data"]
+    row = next(row for row in rows if row["sequence"] == data["sequence"])
+    assert list(row) == ["sequence", "price", "size", "side", "time"]
+    assert (row["price"], row["size"], row["side"], str(row["time"])) == (
+        data["price"], data["size"], data["side"], data["time"],
+    )  # fmt: skip
+    assert simulator.rest("kucoin", "/api/v1/market/histories?symbol=NOPE")["code"] == "900001"
+
+
+def test_too_many_requests(start_simulator):
+    running = start_simulator("--venues", "kucoin", "--symbols", "2")
+    codes = [running.rest("kucoin", "/api/v1/market/allTickers")["code"] for _ in range(270)]
+    assert codes[:133] == ["200000"] * 133
+    assert "429000" in codes

@@ -1,4 +1,5 @@
 import json
+from decimal import Decimal
 from itertools import pairwise
 
 from tests.simulator.client import receive_until, same_shape, send
@@ -73,3 +74,40 @@ def test_rest(simulator):
     assert [row[8] for row in candles] == ["0", "1", "1", "1", "1"]
     older = simulator.rest("okx", f"/api/v5/market/candles?instId=BTC-USDT&bar=1m&limit=5&after={candles[-1][0]}")
     assert int(older["data"][0][0]) == int(candles[-1][0]) - 60_000
+
+
+def test_trade_history_is_single_fills_newest_first(simulator):
+    with simulator.ws("okx", "/ws/v5/public") as socket:
+        send(socket, {"op": "subscribe", "args": [{"channel": "trades", "instId": "BTC-USDT"}]})
+        joined, _ = receive_until(socket, lambda frame: "data" in frame and frame["data"][0]["count"] != "1")
+    row = joined["data"][0]
+    last, count = int(row["tradeId"]), int(row["count"])
+    path = f"/api/v5/market/history-trades?instId=BTC-USDT&type=1&after={last + 1}&limit={count + 5}"
+    rows = simulator.rest("okx", path)["data"]
+    assert [int(fill["tradeId"]) for fill in rows] == list(range(last, last - count - 5, -1))
+    assert list(rows[0]) == ["instId", "side", "sz", "source", "px", "tradeId", "ts"]
+    fills = rows[:count]
+    assert sum(Decimal(fill["sz"]) for fill in fills) == Decimal(row["sz"])
+    assert {(fill["px"], fill["side"], fill["ts"]) for fill in fills} == {(row["px"], row["side"], row["ts"])}
+
+
+def test_trade_history_pages(simulator):
+    path = "/api/v5/market/history-trades?instId=BTC-USDT"
+    newest = simulator.rest("okx", path)["data"]
+    assert len(newest) == 100
+    middle, last = newest[50], newest[-1]
+    older = simulator.rest("okx", f"{path}&type=1&after={middle['tradeId']}&before={last['tradeId']}")["data"]
+    assert older == newest[51:-1]
+    by_time = simulator.rest("okx", f"{path}&type=2&after={middle['ts']}&limit=3")["data"]
+    assert all(int(row["ts"]) < int(middle["ts"]) for row in by_time)
+    assert len(simulator.rest("okx", "/api/v5/market/trades?instId=BTC-USDT&limit=9999")["data"]) <= 500
+    assert simulator.rest("okx", f"{path[:-8]}NOPE")["code"] == "51001"
+
+
+def test_too_many_requests(start_simulator):
+    running = start_simulator("--venues", "okx", "--symbols", "2")
+    path = "/api/v5/market/history-trades?instId=BTC-USDT&limit=1"
+    codes = [running.rest("okx", path)["code"] for _ in range(60)]
+    assert "50011" in codes
+    assert codes[:20] == ["0"] * 20
+    assert running.rest("okx", "/api/v5/market/trades?instId=BTC-USDT")["code"] == "0"
