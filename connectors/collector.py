@@ -16,7 +16,7 @@ import socket
 import ssl as tls
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy as np
 
 from connectors.clock import ReceiveClock
 from connectors.connection import Connection
+from connectors.holes import Holes
 from connectors.pipe import CollectorConfig, Serve, decode_command, decode_config, encode_batch
 from connectors.rest import RestError
 from connectors.route import Route
@@ -34,7 +35,7 @@ from connectors.silence import SilenceTable
 from connectors.universe import natives_now, trading
 from connectors.venue import Catalog, Reject
 from connectors.venues import VENUES
-from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, VenueCounters, empty_ticks, join
+from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, VenueCounters, empty_ticks, in_receive_order
 from market.venues import VENUE_CODES
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class VenueFeed:
         self._recorder = recorder
         self._route = Route.to(self._venue, clock, config.endpoints.get(name), context)
         self._rng = random.Random(f"{config.seed}-{name}")
+        codes_used, rng = len(config.symbols), random.Random(f"{config.seed}-{name}-holes")
+        self.holes = Holes(self._route, self._catalog, codes_used, self.counters, rng)
         self.sessions: list[Session] = []
         self._place(self._catalog.natives)
 
@@ -100,15 +103,11 @@ class VenueFeed:
             for connection in session.connections
             if connection.frames
         ]
-        if not parts:
-            ticks = empty_ticks()
-        else:
-            ticks = join(parts)
-            if len(parts) > 1:
-                ticks = ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))
-        if ticks.size:
-            self._ticked_ns = int(ticks["receive_ns"][-1])
-        return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns))
+        if any(part.size for part in parts):
+            self._ticked_ns = max(int(part["receive_ns"][-1]) for part in parts if part.size)
+        refilled, gaps = self.holes.take(watermark_ns)
+        ticks = in_receive_order(parts + refilled)
+        return TickBatch(self.code, ticks, watermark_ns, self._status(watermark_ns), gaps)
 
     def _decode(self, session: Session, connection: Connection) -> Rows:
         chunks, connection.frames = connection.frames, []
@@ -122,6 +121,7 @@ class VenueFeed:
         for reject in decoded.rejects:
             self._reject(reject)
         ticks: Rows = decoded.ticks
+        self.holes.saw(ticks, decoded.spans)
         if ticks.size:
             connection.heard(ticks["symbol"])
             self._silence.saw(ticks["symbol"], ticks["receive_ns"])
@@ -277,7 +277,7 @@ class Collector(asyncio.Protocol):
         self.stopping = asyncio.Event()
         self._feeds: dict[str, VenueFeed] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
-        self._refreshing: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._config: CollectorConfig | None = None
         self._context: tls.SSLContext | None = None
         self._records: RecordFolder | None = None
@@ -341,17 +341,21 @@ class Collector(asyncio.Protocol):
         self._feeds[name] = feed
         for session in feed.sessions:
             self._run(session)
+        self._watched(feed.holes.run())
         if self._config.refresh_s:
-            task = asyncio.create_task(self._refresh(feed, self._config.refresh_s))
-            task.add_done_callback(self._session_ended)
-            self._refreshing.append(task)
+            self._watched(self._refresh(feed, self._config.refresh_s))
 
     def _run(self, session: Session) -> None:
         if self._paused:
             session.pause()
         task = asyncio.create_task(session.run())
-        task.add_done_callback(self._session_ended)
+        task.add_done_callback(self._task_ended)
         self._sessions[session] = task
+
+    def _watched(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
 
     async def _refresh(self, feed: VenueFeed, every_s: float) -> None:
         """Follow the venue's list: what is halted or delisted is let go, what is listed again is taken up."""
@@ -376,8 +380,8 @@ class Collector(asyncio.Protocol):
             self._records = RecordFolder(Path(self._config.record_dir), self._config.record_max_mb << 20)
         return Recorder(self._records, name)
 
-    def _session_ended(self, task: asyncio.Task[None]) -> None:
-        """End the process over a bug in a session: a venue must not fall silent without a word."""
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """End the process over a bug in a session or a refill: a venue must not fall silent without a word."""
         if not task.cancelled() and (error := task.exception()):
             self._failure = error
             self.stopping.set()
@@ -399,7 +403,7 @@ class Collector(asyncio.Protocol):
                 await asyncio.wait_for(self.stopping.wait(), FLUSH_S)
             except TimeoutError:
                 continue
-        tasks = [*self._sessions.values(), *self._refreshing]
+        tasks = [*self._sessions.values(), *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -413,8 +417,9 @@ class Collector(asyncio.Protocol):
 
     def _finish(self) -> None:
         for feed in self._feeds.values():
-            batch = feed.flush()
-            self._transport.write(encode_batch(batch))
+            self._transport.write(encode_batch(feed.flush()))
+            feed.holes.give_up()
+            self._transport.write(encode_batch(feed.flush()))
             feed.counters.state = "ended"
             self._transport.write(encode_batch(TickBatch(feed.code, empty_ticks(), END_OF_INPUT, feed.counters)))
         self._transport.close()

@@ -1,6 +1,6 @@
 """What a collector process and its dataflow worker say to each other over one socket pair.
 
-Collector to worker: messages of one venue's ticks, its watermark and, once a second, its counters. Worker to
+Collector to worker: messages of one venue's ticks, its watermark, its gaps and, once a second, its counters. Worker to
 collector: one line of JSON a command. Either side's end of stream ends the other.
 """
 
@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from market.schema import TICK, Rows, TickBatch, VenueCounters
+from market.schema import TICK, Gap, Rows, TickBatch, VenueCounters
 
 _HEADER: Final = struct.Struct("<IBqI")
-"""Bytes of counters, venue code, watermark in nanoseconds, rows."""
+"""Bytes of what goes beside the ticks, venue code, watermark in nanoseconds, rows."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -60,15 +60,23 @@ encode_line = msgspec.json.encode
 decode_config = msgspec.json.Decoder(CollectorConfig).decode
 decode_command = msgspec.json.Decoder(Command).decode
 
-_encode_counters = msgspec.msgpack.encode
-_decode_counters = msgspec.msgpack.Decoder(VenueCounters).decode
+
+class _Beside(msgspec.Struct, array_like=True):
+    """What a batch holds beside its ticks, where it holds anything."""
+
+    status: VenueCounters | None
+    gaps: list[Gap]
+
+
+_encode_beside = msgspec.msgpack.encode
+_decode_beside = msgspec.msgpack.Decoder(_Beside).decode
 
 
 def encode_batch(batch: TickBatch) -> bytes:
     """Return a batch as one message."""
-    counters = b"" if batch.status is None else _encode_counters(batch.status)
-    header = _HEADER.pack(len(counters), batch.venue, batch.watermark_ns, len(batch.ticks))
-    return b"".join((header, counters, batch.ticks.tobytes()))
+    beside = _encode_beside(_Beside(batch.status, batch.gaps)) if batch.status is not None or batch.gaps else b""
+    header = _HEADER.pack(len(beside), batch.venue, batch.watermark_ns, len(batch.ticks))
+    return b"".join((header, beside, batch.ticks.tobytes()))
 
 
 class BatchReader:
@@ -89,13 +97,13 @@ class BatchReader:
     def _end_of_message(self, at: int) -> int | None:
         if len(self._data) < at + _HEADER.size:
             return None
-        counters, _, _, rows = _HEADER.unpack_from(self._data, at)
-        end: int = at + _HEADER.size + counters + rows * TICK.itemsize
+        beside, _, _, rows = _HEADER.unpack_from(self._data, at)
+        end: int = at + _HEADER.size + beside + rows * TICK.itemsize
         return end if end <= len(self._data) else None
 
     def _read(self, at: int) -> TickBatch:
         size, venue, watermark_ns, rows = _HEADER.unpack_from(self._data, at)
         at += _HEADER.size
-        status = _decode_counters(self._data[at : at + size]) if size else None
+        beside = _decode_beside(self._data[at : at + size]) if size else _Beside(None, [])
         ticks: Rows = np.frombuffer(bytes(self._data[at + size : at + size + rows * TICK.itemsize]), TICK).copy()
-        return TickBatch(venue, ticks, watermark_ns, status)
+        return TickBatch(venue, ticks, watermark_ns, beside.status, beside.gaps)

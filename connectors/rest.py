@@ -23,11 +23,13 @@ class RestError(Exception):
 
     Attributes:
         status: HTTP status; 0 if there was no answer.
+        retry_after_s: How long the venue asks us to stay away; 0 if it does not say.
     """
 
-    def __init__(self, text: str, status: int = 0) -> None:
+    def __init__(self, text: str, status: int = 0, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None) -> bytes:
@@ -43,12 +45,17 @@ def call(url: str, *, post: bool = False, context: tls.SSLContext | None = None)
     except urllib.error.HTTPError as error:
         error.close()
         text = f"HTTP {error.code}"
-        raise RestError(text, error.code) from None
+        raise RestError(text, error.code, _retry_after_s(error.headers.get("Retry-After"))) from None
     except http.client.HTTPException as error:
         text = f"no HTTP answer: {type(error).__name__}"
         raise RestError(text) from None
     except (OSError, ValueError) as error:
         raise RestError(str(getattr(error, "reason", error))) from None
+
+
+def _retry_after_s(text: str | None) -> float:
+    """Return the seconds of a Retry-After header; 0 if there is none, or a date, which venues do not send."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else 0.0
 
 
 def _opener(request: urllib.request.Request, context: tls.SSLContext | None) -> urllib.request.OpenerDirector:

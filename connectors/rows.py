@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from connectors.venue import Catalog, Control, Decoded, Reject
 from market.schema import (
+    BACKFILL,
     F64,
     I64,
     NO_SIDE,
@@ -89,17 +91,19 @@ class Batch:
         frames: The frames themselves, for a venue whose messages have two shapes.
         trades: A tuple a trade, in frame order.
         quotes: A tuple a quote, in frame order.
+        spans: Beside each of `trades`, the first and last number it stands for; empty where the trade id says it.
         others: Places of the frames that are neither, ascending.
         replayed: Places of the frames that hold history.
         unreadable: Places among `others` of frames that are not even messages.
     """
 
-    __slots__ = ("frames", "others", "quotes", "replayed", "trades", "unreadable")
+    __slots__ = ("frames", "others", "quotes", "replayed", "spans", "trades", "unreadable")
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self.frames = frames
         self.trades: list[TradeRow] = []
         self.quotes: list[QuoteRow] = []
+        self.spans: list[tuple[int, int]] = []
         self.others: list[int] = []
         self.replayed: list[int] = []
         self.unreadable: set[int] = set()
@@ -165,7 +169,7 @@ def read_one(decoder: msgspec.json.Decoder[M], frame: bytes) -> M | None:
 def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog) -> Decoded:
     frames = batch.frames
     rejected: _Rejected = []
-    ticks = _ticks(reading, batch, receive_ns, catalog, rejected)
+    ticks, spans = _ticks(reading, batch, receive_ns, catalog, rejected)
     controls: list[bytes] = []
     for place in batch.others:
         if reading.control(frames[place]) is not None:
@@ -174,17 +178,39 @@ def _decoded(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalo
             rejected.append((place, MALFORMED if place in batch.unreadable else UNKNOWN_CHANNEL))
     rejected.sort(key=lambda reject: reject[0])
     rejects = [Reject(int(receive_ns[place]), reason, frames[place]) for place, reason in rejected]
-    return Decoded(ticks, rejects, controls)
+    return Decoded(ticks, rejects, controls, spans)
 
 
-def _ticks(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog, rejected: _Rejected) -> Rows:
-    """Return the sound rows in frame order; the others go to `rejected`.
+def decode_history(
+    reading: Reading[M],
+    trades: list[TradeRow],
+    receive_ns: int,
+    catalog: Catalog,
+    spans: list[tuple[int, int]] | None = None,
+) -> Decoded:
+    """Turn trades read from a venue's REST history into ticks flagged BACKFILL, checked as those of frames are."""
+    batch = Batch([b"REST history"])
+    batch.trades, batch.spans = trades, spans or []
+    decoded = _decoded(reading, batch, np.array([receive_ns], np.int64), catalog)
+    decoded.ticks["flags"] |= BACKFILL
+    return decoded
+
+
+def whole(text: str) -> int:
+    """Return a number written in digits; 0 if it is not one, or beyond int64."""
+    return int(text) if len(text) < 19 and text.isascii() and text.isdigit() else 0
+
+
+def _ticks(
+    reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog, rejected: _Rejected
+) -> tuple[Rows, I64 | None]:
+    """Return the sound rows in frame order, and the spans beside them; the others go to `rejected`.
 
     Small batches are the rule, and there every NumPy call counts: what all rows pass is not looked at row by row.
     """
     trades, quotes = len(batch.trades), len(batch.quotes)
     if not trades + quotes:
-        return np.zeros(0, TICK)
+        return np.zeros(0, TICK), None
     ticks = _blank_ticks(VENUE_CODES[reading.venue], trades, quotes)
     parts: list[_Part] = []
     if trades:
@@ -198,10 +224,23 @@ def _ticks(reading: Reading[M], batch: Batch, receive_ns: I64, catalog: Catalog,
         history[batch.replayed] = True
         ticks["flags"] |= (history[at] & (ticks["kind"] == TRADE)) * np.uint8(REPLAYED)
     sound = _sound(parts, at, rejected)
+    spans = _spans(batch, len(ticks)) if batch.spans else None
     if len(parts) == 1:
-        return ticks if sound is None else ticks[sound]
-    order = at.argsort(kind="stable")
-    return ticks.take(order if sound is None else order[sound[order]])
+        if sound is None:
+            return ticks, spans
+        order = np.flatnonzero(sound)
+    else:
+        order = at.argsort(kind="stable")
+        order = order if sound is None else order[sound[order]]
+    return ticks.take(order), None if spans is None else spans[order]
+
+
+def _spans(batch: Batch, n: int) -> I64:
+    """Return n x 2 int64 for trades, then quotes; zeros if any number is beyond int64."""
+    spans = np.zeros((n, 2), np.int64)
+    with suppress(OverflowError):
+        spans[: len(batch.spans)] = np.array(batch.spans, np.int64)
+    return spans
 
 
 def _fill_trades(reading: Reading[M], trades: list[TradeRow], catalog: Catalog, ticks: Rows) -> _Part:

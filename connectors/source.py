@@ -166,7 +166,8 @@ def _merge(batches: list[TickBatch]) -> TickBatch:
         return batches[0]
     status = next((batch.status for batch in reversed(batches) if batch.status is not None), None)
     ticks = join([batch.ticks for batch in batches])
-    return TickBatch(batches[0].venue, ticks, batches[-1].watermark_ns, status)
+    gaps = [gap for batch in batches for gap in batch.gaps]
+    return TickBatch(batches[0].venue, ticks, batches[-1].watermark_ns, status, gaps)
 
 
 class VenuePartition(StatefulSourcePartition[Item, None]):

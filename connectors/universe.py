@@ -12,7 +12,7 @@ import ssl as tls
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +44,12 @@ class Universe:
     Attributes:
         symbols: Sorted names.
         natives: venue -> symbol -> native symbol.
+        turnover: venue -> symbol -> 24 h turnover in the quote currency.
     """
 
     symbols: tuple[str, ...]
     natives: dict[str, dict[str, str]]
+    turnover: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class _Listed(msgspec.Struct):
@@ -82,8 +84,10 @@ def find(
         text = f"no list of instruments from any of {', '.join(venues)}, and none in {cache_dir}"
         raise UniverseError(text)
     symbols = choose(listed, wanted or f"top:{DEFAULT_TOP}")
-    natives = {name: {i.symbol: i.native for i in found if i.symbol in symbols} for name, found in listed.items()}
-    return Universe(tuple(sorted(symbols)), natives)
+    wanted_of = {name: [pair for pair in found if pair.symbol in symbols] for name, found in listed.items()}
+    natives = {name: {pair.symbol: pair.native for pair in found} for name, found in wanted_of.items()}
+    turnover = {name: {pair.symbol: pair.quote_volume for pair in found} for name, found in wanted_of.items()}
+    return Universe(tuple(sorted(symbols)), natives, turnover)
 
 
 def trading(name: str, endpoint: Endpoint | None, context: tls.SSLContext | None) -> list[Instrument]:

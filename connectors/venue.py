@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from market.schema import I64, Rows
 from market.symbols import check_symbol, split_native, symbol_of
@@ -56,6 +56,81 @@ class Limits:
     request_bytes: int | None = None
     topic_bytes_per_connection: int | None = None
     requests_per_hour: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refill:
+    """How holes in a venue's trades are found, and what we ask of its REST history.
+
+    Attributes:
+        numbered: Whether each symbol's trades are numbered without a break, so that a jump is a hole. Elsewhere only
+            a lost link or a silence shows that there may be one.
+        requests: Requests we make at once at most, and in `per_s` seconds in the long run; within the venue's limits.
+        per_s: See `requests`.
+        page_rows: Trades in a full answer.
+        pages: Answers read for one hole at most; 1 where the venue has no paging.
+        coarse_ns: Unit of the stamps in the history, where it is coarser than on the WebSocket.
+    """
+
+    numbered: bool
+    requests: int
+    per_s: float
+    page_rows: int
+    pages: int
+    coarse_ns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Klines:
+    """What a venue's REST has of candles, and how fast we ask for them.
+
+    Attributes:
+        names: Seconds -> the venue's name of the interval, for those that begin with UTC's hours and days.
+        rows: Candles in an answer at most.
+        requests: Requests we make at once at most, and in `per_s` seconds in the long run; within the venue's limits.
+        per_s: See `requests`.
+    """
+
+    names: Mapping[int, str]
+    rows: int
+    requests: int
+    per_s: float
+
+
+class Kline(NamedTuple):
+    """A venue's candle: when it opens, UTC epoch seconds, prices, volume in base and in quote currency."""
+
+    open_s: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Trades of a symbol that may be missing.
+
+    Attributes:
+        symbol: Symbol code.
+        from_ns: The venue's stamp of the last trade before it, UTC epoch nanoseconds.
+        to_ns: The venue's stamp of the first trade after it.
+        after: Number of the last trade before it; 0 where trades are not numbered.
+        before: Number of the first trade after it; 0 where trades are not numbered.
+    """
+
+    symbol: int
+    from_ns: int
+    to_ns: int
+    after: int = 0
+    before: int = 0
+
+    @property
+    def size(self) -> int:
+        """Return how many trades are missing; 0 where the numbers do not tell."""
+        return max(0, self.before - self.after - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +200,14 @@ class Decoded:
         ticks: n rows of TICK in frame order, `receive_ns` of their frame, `event_ns` 0.
         rejects: Unreadable frames and rows, in frame order.
         control: Frames that are not market data, in frame order, unread: `Venue.control` reads them.
+        spans: n x 2 int64 beside `ticks`, the first and last number a trade stands for in its symbol's unbroken
+            count; zeros on quotes and where the frame does not say. None where the trade id itself is the number.
     """
 
     ticks: Rows
     rejects: list[Reject] = field(default_factory=list)
     control: list[bytes] = field(default_factory=list)
+    spans: I64 | None = None
 
 
 class Catalog:
@@ -220,6 +298,8 @@ class Venue(Protocol):
     REST_URL: str
     HEARTBEAT: Heartbeat
     LIMITS: Limits
+    REFILL: Refill
+    KLINES: Klines
 
     def handshake(self) -> str | None:
         """Return the REST path to POST to before connecting (token venues), or None."""
@@ -260,6 +340,33 @@ class Venue(Protocol):
 
     def symbol_of_native(self, native: str) -> str | None:
         """Return our symbol for a native one by its spelling alone; None if it cannot be read."""
+
+    def trades_path(self, native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+        """Return the REST path of a page of the trades that a hole may hide.
+
+        Args:
+            native: The symbol's native name.
+            hole: What is looked for.
+            page: Which one, from 0.
+            got: What the page before held, at least one row; None at first.
+        """
+
+    def trades(self, body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+        """Read a page: single fills as TICK rows flagged BACKFILL, in the venue's order.
+
+        Raises:
+            ValueError: It is not what the venue documents.
+        """
+
+    def klines_path(self, native: str, interval_s: int, start_s: int, end_s: int) -> str:
+        """Return the REST path of the candles that open in [start_s, end_s], not more than an answer holds."""
+
+    def klines(self, body: bytes) -> list[Kline]:
+        """Read candles, in the venue's order, the forming one perhaps among them.
+
+        Raises:
+            ValueError: It is not what the venue documents.
+        """
 
     def instruments_path(self) -> str:
         """Return the REST path of the list of spot pairs."""

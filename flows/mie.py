@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import bytewax.operators as op
@@ -13,7 +14,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from market.schema import TickBatch
+from market.schema import Rows, TickBatch
 from market.symbols import SymbolTable
 from operators import steps
 from operators.forge import ForgePolicy
@@ -30,11 +31,13 @@ class Studying:
         intervals_s: Candle intervals in seconds.
         correlation_interval_s: The one whose returns are correlated.
         correlation_window: Over how many returns.
+        warm: Closed candles of the past by key group, CANDLE rows, so that indicators are valid at once.
     """
 
     intervals_s: tuple[int, ...] = (1, 60)
     correlation_interval_s: int = 60
     correlation_window: int = 30
+    warm: Mapping[int, Rows] = field(default_factory=dict)
 
 
 def build(
@@ -55,21 +58,21 @@ def build(
         policy: How the forge judges.
         studying: What is computed.
         hot: Takes newest state: HOT rows and venue states.
-        history: Takes what must not be lost: candles with indicators, wicks, correlations.
+        history: Takes what must not be lost: candles with indicators, wicks, correlations, gaps.
         archive: Takes every released tick with its verdict.
     """
     flow = Dataflow("mie")
     batches = op.input("venues", flow, source)
-    ticks, venues = steps.sequence("sequence", batches, table)
+    ticks, venues, gaps = steps.sequence("sequence", batches, table)
     forged = steps.forge("forge", ticks, table, policy)
     hold_ns = policy.window_ms * 1_000_000 + DELAY_SPREAD_NS
     closed = steps.candles("candles", forged, table, studying.intervals_s, hold_ns)
-    studied = steps.studies("studies", closed, table, studying.intervals_s)
+    studied = steps.studies("studies", closed, table, studying.intervals_s, studying.warm)
     correlations = steps.correlate(
         "correlate", studied, table, studying.correlation_interval_s, studying.correlation_window
     )
     lasting = op.merge(
-        "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations
+        "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations, gaps
     )
     op.output("hot", op.merge("newest_state", steps.newest("newest", forged), venues), hot)
     op.output("history", lasting, history)

@@ -103,10 +103,12 @@ class Services:
 
     Attributes:
         endpoints: venue -> {"ws": base, "rest": base} of the simulator; empty for the live venues.
+        database_url: Of the history, embedded or not.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.endpoints: dict[str, dict[str, str]] = {}
+        self.database_url = ""
         self._settings = settings
         self._simulator: Child | None = None
         self._writer: Child | None = None
@@ -123,6 +125,7 @@ class Services:
         services = cls(settings)
         try:
             redis_url, database_url = services._stores()
+            services.database_url = database_url
             services._start_writer(redis_url, database_url)
             if settings.feed == "sim":
                 services._start_simulator()

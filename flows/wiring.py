@@ -24,7 +24,8 @@ from connectors.source import VenueSource
 from connectors.universe import UniverseError, find
 from flows.mie import Studying, build
 from flows.services import Services, ServicesError
-from market.schema import VenueCounters
+from flows.warm import candles_by_group
+from market.schema import Rows, VenueCounters
 from market.settings import INTERVALS, SettingError, Settings
 from market.symbols import SymbolTable
 from market.venues import VENUE_CODES
@@ -63,14 +64,21 @@ def _wire(settings: Settings) -> Any:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     replay = None if settings.replay_path is None else _recording(settings)
     services = Services.start(settings)
-    source, table, venues = _live(settings, services) if replay is None else replay
+    intervals_s = tuple(sorted({*settings.interval_seconds, INTERVALS[settings.correlation_interval]}))
+    source: VenueSource | ReplaySource
+    warm: dict[int, Rows] = {}
+    if replay is None:
+        source, table, venues, warm = _live(settings, services, intervals_s)
+    else:  # its result is a function of the recording alone
+        source, table, venues = replay
     policy = ForgePolicy(
         settings.forge_window_ms, settings.forge_min_witnesses, tuple(VENUE_CODES[name] for name in venues)
     )
     studying = Studying(
-        tuple(sorted({*settings.interval_seconds, INTERVALS[settings.correlation_interval]})),
+        intervals_s,
         INTERVALS[settings.correlation_interval],
         settings.correlation_window,
+        warm,
     )
     _drain_on_signal(source.stop)
     atexit.register(services.finish, complete=replay is not None)
@@ -85,7 +93,9 @@ def _wire(settings: Settings) -> Any:
     )
 
 
-def _live(settings: Settings, services: Services) -> tuple[VenueSource, SymbolTable, tuple[str, ...]]:
+def _live(
+    settings: Settings, services: Services, intervals_s: tuple[int, ...]
+) -> tuple[VenueSource, SymbolTable, tuple[str, ...], dict[int, Rows]]:
     if settings.feed == "live" and is_cluster(sys.argv, os.environ) and ":" in (settings.symbols or "top:"):
         text = "MIE_SYMBOLS: a cluster on live venues needs a comma list, the same everywhere: top:N may differ by host"
         raise UniverseError(text)
@@ -103,7 +113,17 @@ def _live(settings: Settings, services: Services) -> tuple[VenueSource, SymbolTa
         record_dir=str(settings.record_dir) if settings.record_dir else None,
         record_max_mb=settings.record_max_mb,
     )
-    return VenueSource(venues, config), table, venues
+    warm: dict[int, Rows] = {}
+    if settings.warm_candles:
+        warm = candles_by_group(
+            table,
+            universe,
+            intervals_s,
+            settings.warm_candles,
+            database_url=services.database_url,
+            endpoints=endpoints,
+        )
+    return VenueSource(venues, config), table, venues, warm
 
 
 def is_cluster(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ ticks as one structured NumPy array: contiguous, so it crosses a pipe in one wri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,8 @@ Rows = npt.NDArray[np.void]
 TRADE: Final = 0
 QUOTE: Final = 1
 KINDS: Final = ("trade", "quote")
+
+NS_PER_S: Final = 1_000_000_000
 
 BUY: Final = 1
 SELL: Final = -1
@@ -86,12 +88,35 @@ class TickBatch:
         ticks: n rows of TICK, sorted by `receive_ns`; may be empty.
         watermark_ns: Everything of this venue received at or before this time is in this batch or an earlier one.
         status: Counters of the venue's session since its start, at most once a second; see `VenueCounters`.
+        gaps: Holes in the venue's trades that were dealt with since the batch before.
     """
 
     venue: int
     ticks: Rows
     watermark_ns: int
     status: VenueCounters | None = None
+    gaps: list[Gap] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A hole in a venue's trades of a symbol, refilled or not.
+
+    Attributes:
+        venue: Venue code.
+        symbol: Symbol code.
+        from_ns: The venue's stamp of the last trade before it, UTC epoch nanoseconds.
+        to_ns: The venue's stamp of the first trade after it.
+        missing: Trades that stay lost; 0 if none or if the venue's numbers do not tell.
+        filled: Whether all of it was fetched.
+    """
+
+    venue: int
+    symbol: int
+    from_ns: int
+    to_ns: int
+    missing: int
+    filled: bool
 
 
 @dataclass(slots=True)
@@ -122,3 +147,11 @@ def join(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     return np.frombuffer(bytearray().join([part.tobytes() for part in parts]), parts[0].dtype)
+
+
+def in_receive_order(parts: Sequence[Rows]) -> Rows:
+    """Return TICK arrays, each by `receive_ns`, as one by `receive_ns`; ticks of one time stay in order."""
+    if len(parts) < 2:
+        return parts[0] if parts else empty_ticks()
+    ticks = join(parts)
+    return ticks.take(np.argsort(ticks["receive_ns"], kind="stable"))

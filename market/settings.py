@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     record_max_mb: int = 10_240
     """Bound of `record_dir`; beyond it the oldest files are deleted."""
     replay_speed: str = "max"
+    warm_candles: int = 250
+    """Closed candles of the past a symbol and interval that indicators are warmed up with at the start; 0: none."""
     spool_max_mb: int = 1024
     """Bound of the write-ahead spool on disk while a store is away."""
     api_host: str = "127.0.0.1"
@@ -167,6 +169,11 @@ class Settings(BaseSettings):
     @classmethod
     def _correlation_window(cls, value: int) -> int:
         return _within(value, 3, 10_000)
+
+    @field_validator("warm_candles")
+    @classmethod
+    def _warm(cls, value: int) -> int:
+        return _within(value, 0, 1000)
 
     @field_validator("spool_max_mb")
     @classmethod

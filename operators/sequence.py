@@ -21,6 +21,7 @@ from market.schema import (
     REPLAYED,
     TRADE,
     UNSTAMPED,
+    Gap,
     Rows,
     TickBatch,
     VenueCounters,
@@ -55,10 +56,11 @@ class Slice:
 
 @dataclass(slots=True)
 class Sequenced:
-    """What one batch became: a slice for every key group, and perhaps the venue's status."""
+    """What one batch became: a slice for every key group, perhaps the venue's status, and its gaps."""
 
     slices: list[Slice]
     status: VenueStatus | None
+    gaps: list[Gap]
 
 
 class SequenceKernel:
@@ -97,7 +99,7 @@ class SequenceKernel:
                 lag = (ticks["receive_ns"] - ticks["event_ns"])[stamped]
                 self._lags.append(lag)
                 self._lag_rows += lag.size
-        return Sequenced(self._split(ticks, batch.watermark_ns), self._status(batch.watermark_ns))
+        return Sequenced(self._split(ticks, batch.watermark_ns), self._status(batch.watermark_ns), batch.gaps)
 
     def _flag_lagging(self, ticks: Rows, current: I64, unstamped: I64) -> None:
         """Flag unstamped rows whose last stamped row before them came late, not long ago."""

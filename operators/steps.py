@@ -8,7 +8,7 @@ for a restart is the one from before that, so that a resumed run goes on as if i
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,7 +19,7 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from market.records import WICK, Correlation, ForgedTicks, StudyBatch, VenueStatus, WickBatch
-from market.schema import END_OF_INPUT, TRADE, Rows, TickBatch, join
+from market.schema import END_OF_INPUT, TRADE, Gap, Rows, TickBatch, join
 from market.symbols import KEY_GROUPS, SymbolTable
 from operators.candles import CandleKernel
 from operators.correlation import CorrelationKernel
@@ -117,15 +117,16 @@ class _Sequence(KernelLogic[SequenceKernel, TickBatch, Sequenced]):
 
 def sequence(
     step_id: str, up: KeyedStream[TickBatch], table: SymbolTable
-) -> tuple[KeyedStream[GroupSlice], Stream[VenueStatus]]:
+) -> tuple[KeyedStream[GroupSlice], Stream[VenueStatus], Stream[Gap]]:
     """Order, de-duplicate and stamp each venue's batches; re-key them by key group.
 
     Returns:
-        Slices by key group, every group getting every watermark; and the venues' states, once a second.
+        Slices by key group, every group getting every watermark; the venues' states, once a second; and their gaps.
     """
     done = op.stateful_batch(step_id, up, lambda state: _Sequence(state, table))
     grouped = op.flat_map(f"{step_id}_by_group", done, _by_group)
-    return grouped, op.filter_map(f"{step_id}_status", done, lambda item: item[1].status)
+    states = op.filter_map(f"{step_id}_status", done, lambda item: item[1].status)
+    return grouped, states, op.flat_map(f"{step_id}_gaps", done, lambda item: item[1].gaps)
 
 
 @dataclass(slots=True)
@@ -272,13 +273,20 @@ class Studied:
 
 
 class _Studies(KernelLogic[StudyKernel, Closed, Studied]):
-    def __init__(self, state: bytes | None, table: SymbolTable, intervals_s: tuple[int, ...]) -> None:
+    def __init__(
+        self, state: bytes | None, table: SymbolTable, intervals_s: tuple[int, ...], warm: Mapping[int, Rows]
+    ) -> None:
         super().__init__(state)
         self._table = table
         self._intervals_s = intervals_s
+        self._warm = warm
+        self._is_new = state is None
 
     def make(self, value: Closed) -> StudyKernel:
-        return StudyKernel(self._table.of_group(value.group), self._intervals_s)
+        kernel = StudyKernel(self._table.of_group(value.group), self._intervals_s)
+        if self._is_new and value.group in self._warm:  # a state that is resumed is warm already
+            kernel.warm(self._warm[value.group])
+        return kernel
 
     def feed(self, kernel: StudyKernel, values: list[Closed]) -> Iterable[Studied]:
         return [Studied(value.group, kernel.add(value.candles), value.clock_ns) for value in values]
@@ -288,10 +296,22 @@ class _Studies(KernelLogic[StudyKernel, Closed, Studied]):
 
 
 def studies(
-    step_id: str, up: KeyedStream[Closed], table: SymbolTable, intervals_s: tuple[int, ...]
+    step_id: str,
+    up: KeyedStream[Closed],
+    table: SymbolTable,
+    intervals_s: tuple[int, ...],
+    warm: Mapping[int, Rows] | None = None,
 ) -> KeyedStream[Studied]:
-    """Compute the indicators of each key group's candles."""
-    return op.stateful_batch(step_id, up, lambda state: _Studies(state, table, intervals_s))
+    """Compute the indicators of each key group's candles.
+
+    Args:
+        step_id: Unique id.
+        up: Closed candles by key group.
+        table: The symbols.
+        intervals_s: Candle intervals.
+        warm: Closed candles of the past by key group, CANDLE rows, for a group that has no state yet.
+    """
+    return op.stateful_batch(step_id, up, lambda state: _Studies(state, table, intervals_s, warm or {}))
 
 
 def with_candles(step_id: str, up: KeyedStream[Studied]) -> Stream[StudyBatch]:

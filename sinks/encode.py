@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from market.records import VERDICTS, Correlation, StudyBatch, VenueStatus, WickBatch
-from market.schema import SIDES, Rows
+from market.schema import SIDES, Gap, Rows
 from market.settings import INTERVAL_NAMES
 from market.venues import VENUES
 
@@ -25,7 +25,7 @@ _CODED: Final = frozenset({"symbol", "interval_s", "venue", "side", "bid_venue",
 _INTERNAL: Final = frozenset({"as_of_ns"})
 """Columns that mean something to the operators only."""
 
-Spooled = StudyBatch | WickBatch | Correlation
+Spooled = StudyBatch | WickBatch | Correlation | Gap
 """What `encode` takes."""
 
 
@@ -111,6 +111,8 @@ def encode(item: Spooled, names: Sequence[str]) -> bytes:
         return pack(_wicks(item, names))
     if isinstance(item, Correlation):
         return pack(_correlation(item, names))
+    if isinstance(item, Gap):
+        return encode_gap(VENUES[item.venue], names[item.symbol], item.from_ns, item.to_ns, filled=item.filled)
     message = f"{type(item).__name__} is not a record for the spool"
     raise TypeError(message)
 

@@ -32,7 +32,7 @@ HotItem = Rows | VenueStatus
 
 
 class SpoolSink(DynamicSink[Spooled]):
-    """StudyBatch, WickBatch and Correlation into one spool a worker."""
+    """StudyBatch, WickBatch, Correlation and Gap into one spool a worker."""
 
     def __init__(self, data_dir: Path, names: Sequence[str], max_mb: int) -> None:
         """Describe the sink.

@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import nan
+from urllib.parse import quote
 
 import msgspec
 
 from connectors import listing, rows
 from connectors.times import from_ms, unstamped
 from connectors.topics import split
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, glued_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    glued_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "binance"
@@ -31,6 +45,12 @@ LIMITS = Limits(
     connection_life_s=86_400.0,
 )
 """The largest accepted request is not documented; 200 streams are about 4 KB."""
+REFILL = Refill(numbered=True, requests=100, per_s=60.0, page_rows=1000, pages=20)
+"""A page weighs 25 of the 6000 a minute; `t` rises by one a symbol."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1h", 14_400: "4h", 86_400: "1d"}, rows=1000, requests=1000, per_s=60.0
+)
+"""A request weighs 2 of the 6000 a minute."""
 
 TRADES = "trade"
 AGGREGATES = "aggTrade"
@@ -116,11 +136,36 @@ class _Statistic(msgspec.Struct, gc=False):
     quoteVolume: float | str | None
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """`{"id":28457,"price":"4.00000100","qty":"12.00000000","time":1499865549590,"isBuyerMaker":true}`."""
+
+    id: int
+    price: float
+    qty: float
+    time: int
+    isBuyerMaker: bool
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`[1499040000000,"0.0163","0.8","0.0157","0.0157","148976.1",1499644799999,"2434.19",308,"1756.8","28.4","0"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_ms: int
+    quote_volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _RAW = msgspec.json.Decoder(_Data, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(list[_Statistic])
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
+_FILLS = msgspec.json.Decoder(list[_Fill], strict=False)
 _NOTHING = _Data()
 
 
@@ -214,6 +259,32 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, unstam
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `trade`, `aggTrade` and `bookTicker`, raw or combined; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of fills from an id on, oldest first, the id included; see `Venue.trades_path`."""
+    first = int(got.ticks["trade_id"][-1]) + 1 if got else hole.after + 1
+    limit = max(1, min(REFILL.page_rows, hole.before - first))
+    return f"/api/v3/historicalTrades?symbol={quote(native)}&fromId={first}&limit={limit}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of fills; see `Venue.trades`."""
+    fills = listing.read_list(_FILLS, body, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.qty, f.isBuyerMaker, f.id, f.time) for f in fills]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, oldest first; see `Venue.klines_path`."""
+    window = f"startTime={start_s * 1000}&endTime={end_s * 1000}&limit={KLINES.rows}"
+    return f"/api/v3/klines?symbol={quote(native)}&interval={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    found = listing.read_list(_KLINES, body, NAME, "list of candles")
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

@@ -6,6 +6,7 @@ Source: Bitget docs, v2 Trading Channel and Depth Channel; frames in tests/captu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import nan
 
 import msgspec
@@ -18,8 +19,12 @@ from connectors.venue import (
     Control,
     Decoded,
     Heartbeat,
+    Hole,
     Instrument,
+    Kline,
+    Klines,
     Limits,
+    Refill,
     Request,
     glued_symbol,
     paired_symbol,
@@ -42,6 +47,15 @@ LIMITS = Limits(
     requests_per_hour=240,
 )
 """The args of one request must stay under 4096 bytes; 20 were seen to be fine where 25 were not."""
+REFILL = Refill(numbered=False, requests=5, per_s=1.0, page_rows=500, pages=20, coarse_ns=1_000_000_000)
+"""Half of the 10 requests a second. Ids are ordered and skip: a page reaches far enough once it is older."""
+KLINES = Klines(
+    {60: "1min", 300: "5min", 900: "15min", 3_600: "1h", 14_400: "4h", 86_400: "1Dutc"},
+    rows=1000,
+    requests=10,
+    per_s=1.0,
+)
+"""Half of the 20 requests a second. `1day` would begin at midnight of Singapore."""
 
 TRADES = "trade"
 QUOTES = "books1"
@@ -136,10 +150,38 @@ class _Statistics(msgspec.Struct):
     msg: str = ""
 
 
+class _Fills(msgspec.Struct):
+    """`{"code":"00000","msg":"success","data":[{"symbol":"BTCUSDT","tradeId":"...","side":"buy","price":"...",...}]}`."""
+
+    code: str
+    data: list[_Row] | None = None
+    msg: str = ""
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1656604800000","37834.5","37849.5","37773.5","37773.5","428.3462","16198849.1079","16198849.1079"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+class _Klines(msgspec.Struct):
+    code: str
+    data: list[_Kline] | None = None
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -233,6 +275,44 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `trade` and `books1`; see `Venue.decode`. Rows keep the venue's order, newest first."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+_HISTORY = replace(_READING, sides={**SIDE, "Buy": BUY, "Sell": SELL})
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the newest fills, then of those older than an id, newest first; see `Venue.trades_path`.
+
+    Only the newest have stamps in milliseconds, the history's are cut to the second.
+    """
+    if got is None:
+        return f"/api/v2/spot/market/fills?symbol={native}&limit={REFILL.page_rows}"
+    from_ms, to_ms = hole.from_ns // 1_000_000_000 * 1000, hole.to_ns // 1_000_000 + 1
+    oldest = min(got.ticks["trade_id"].tolist(), key=int).decode()
+    window = f"startTime={from_ms}&endTime={to_ms}&idLessThan={oldest}&limit={REFILL.page_rows}"
+    return f"/api/v2/spot/market/fills-history?symbol={native}&{window}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of fills; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.code, "00000", page.msg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.tradeId, f.ts) for f in page.data or []]
+    return rows.decode_history(_HISTORY, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles; see `Venue.klines_path`."""
+    window = f"startTime={start_s * 1000}&endTime={end_s * 1000 + 1}&limit={KLINES.rows}"
+    return f"/api/v2/spot/market/candles?symbol={native}&granularity={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.code, "00000", page.msg, NAME, "list of candles")
+    found = page.data or []
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

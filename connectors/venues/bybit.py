@@ -14,7 +14,20 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_ms
 from connectors.topics import split
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, glued_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    glued_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "bybit"
@@ -32,6 +45,12 @@ LIMITS = Limits(
     topic_bytes_per_connection=21_000,
 )
 """10 args a request on spot; all args of a connection together at most 21,000 characters. The rate is our choice."""
+REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=60, pages=1)
+"""Ids skip. REST has the newest 60 trades of a spot symbol, without paging: a longer hole cannot be filled."""
+KLINES = Klines(
+    {60: "1", 300: "5", 900: "15", 3_600: "60", 14_400: "240", 86_400: "D"}, rows=1000, requests=50, per_s=1.0
+)
+"""Less than half of the 600 requests in 5 s an address."""
 
 TRADES = "publicTrade"
 QUOTES = "orderbook.1"
@@ -133,10 +152,58 @@ class _Statistics(msgspec.Struct):
     retMsg: str = ""
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """A fill of REST.
+
+    `{"execId":"2100000000007764263","symbol":"BTCUSDT","price":"16618.49","size":"0.00012","side":"Buy",
+    "time":"1672052955758","isBlockTrade":false}`
+    """
+
+    execId: str
+    price: float
+    size: float
+    side: str
+    time: int
+
+
+class _FillList(msgspec.Struct):
+    fills: list[_Fill] = msgspec.field(name="list", default_factory=list)
+
+
+class _Fills(msgspec.Struct):
+    retCode: int
+    retMsg: str = ""
+    result: _FillList = msgspec.field(default_factory=_FillList)
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1670608800000","17071","17073","17027","17055.5","268611","15.74462667"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+class _KlineList(msgspec.Struct):
+    candles: list[_Kline] = msgspec.field(name="list", default_factory=list)
+
+
+class _Klines(msgspec.Struct):
+    retCode: int
+    retMsg: str = ""
+    result: _KlineList = msgspec.field(default_factory=_KlineList)
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -221,6 +288,33 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `publicTrade` and `orderbook.1`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the newest trades, newest first; see `Venue.trades_path`."""
+    return f"/v5/market/recent-trade?category=spot&symbol={native}&limit={REFILL.page_rows}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read the newest trades; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.retCode, 0, page.retMsg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.execId, f.time) for f in page.result.fills]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first; see `Venue.klines_path`."""
+    window = f"start={start_s * 1000}&end={end_s * 1000}&limit={KLINES.rows}"
+    return f"/v5/market/kline?category=spot&symbol={native}&interval={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.retCode, 0, page.retMsg, NAME, "list of candles")
+    found = page.result.candles
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

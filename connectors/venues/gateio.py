@@ -14,8 +14,21 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_decimal_ms, from_ms
 from connectors.topics import by_channel
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
-from market.schema import BUY, I64, SELL
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
+from market.schema import BUY, I64, NS_PER_S, SELL
 
 NAME = "gateio"
 WS_URL = "wss://api.gateio.ws/ws/v4/"
@@ -28,6 +41,12 @@ LIMITS = Limits(
     topics_per_message=100, topics_per_connection=1000, messages_per_s=10.0, connections_per_window=(300, 300.0)
 )
 """The venue documents no bounds for public channels; these are ours."""
+REFILL = Refill(numbered=True, requests=100, per_s=10.0, page_rows=1000, pages=20)
+"""Half of the 200 requests in 10 s; `range` counts one market's fills, REST calls the number `sequence_id`."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1h", 14_400: "4h", 86_400: "1d"}, rows=1000, requests=100, per_s=10.0
+)
+"""Half of the 200 requests in 10 s."""
 
 TRADES = "spot.trades"
 QUOTES = "spot.book_ticker"
@@ -45,10 +64,12 @@ class _Row(msgspec.Struct, gc=False):
     "side":"sell","currency_pair":"BTC_USDT","amount":"0.002984","price":"83790.9","range":"220643714-220643714"}`
     `{"t":1654029559473,"u":6765708346,"s":"BTC_USDT","b":"31738.93","B":"2.3039","a":"31738.94","A":"0.335"}`
 
-    `create_time_ms` is milliseconds with up to six decimals, as text.
+    `create_time_ms` is milliseconds with up to six decimals, as text. `range`, since 2025, is the first and the last
+    number of the fills joined in a trade, in a count of its market; `id` is another count on some markets.
     """
 
     id: int = -1
+    range: str = ""
     create_time_ms: str = ""
     side: str = ""
     currency_pair: str = ""
@@ -111,10 +132,39 @@ class _Statistic(msgspec.Struct, gc=False):
     quote_volume: float | str | None
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """A fill of REST; `sequence_id` is its number in the count of `range`.
+
+    `{"id":"1232893232","create_time_ms":"1548000000123.456","side":"buy","amount":"0.15","price":"0.03",
+    "currency_pair":"ETH_BTC","sequence_id":"588018"}`
+    """
+
+    id: str
+    create_time_ms: str
+    side: str
+    amount: float
+    price: float
+    sequence_id: str = ""
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1539852480","971519.677","0.0021724","0.0021922","0.0021724","0.0021737","446853.5","true"]`."""
+
+    open_s: int
+    quote_volume: float
+    close: float
+    high: float
+    low: float
+    open: float
+    volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(list[_Pair])
 _STATISTICS = msgspec.json.Decoder(list[_Statistic])
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
+_FILLS = msgspec.json.Decoder(list[_Fill], strict=False)
 
 
 def handshake() -> str | None:
@@ -188,13 +238,15 @@ def _named(message: _Answer) -> str:
 
 
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+    trades, quotes, spans = batch.trades, batch.quotes, batch.spans
     for at, message in enumerate(messages):
         channel, row = message.channel, message.result
         if row is None or message.event != UPDATE:
             batch.others.append(at)
         elif channel == TRADES:
             trades.append((at, row.currency_pair, row.price, row.amount, row.side, row.id, row.create_time_ms))
+            first, _, last = row.range.partition("-")
+            spans.append((rows.whole(first), rows.whole(last)))
         elif channel == QUOTES:
             quotes.append((at, row.s, row.b, row.B, row.a, row.A, row.t))
         else:
@@ -207,6 +259,34 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_decimal_ms
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `spot.trades` and `spot.book_ticker`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of a page of the fills within some seconds, newest first; see `Venue.trades_path`."""
+    from_s, to_s = hole.from_ns // NS_PER_S, hole.to_ns // NS_PER_S + 1
+    return (
+        f"/api/v4/spot/trades?currency_pair={native}&from={from_s}&to={to_s}&limit={REFILL.page_rows}&page={page + 1}"
+    )
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of single fills; see `Venue.trades`."""
+    fills = listing.read_list(_FILLS, body, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.amount, f.side, f.id, f.create_time_ms) for f in fills]
+    numbers = [rows.whole(fill.sequence_id) for fill in fills]
+    return rows.decode_history(_READING, found, receive_ns, catalog, list(zip(numbers, numbers, strict=True)))
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, oldest first; see `Venue.klines_path`."""
+    window = f"interval={KLINES.names[interval_s]}&from={start_s}&to={end_s}"
+    return f"/api/v4/spot/candlesticks?currency_pair={native}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    found = listing.read_list(_KLINES, body, NAME, "list of candles")
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

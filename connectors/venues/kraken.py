@@ -6,14 +6,28 @@ Source: docs.kraken.com, spot WebSocket v2 `trade` and `ticker`; frames in tests
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import nan
 
 import msgspec
 
 from connectors import listing, rows
-from connectors.times import from_rfc3339
+from connectors.times import from_ns, from_rfc3339
 from connectors.topics import by_channel
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
 from market.schema import BUY, I64, SELL
 from market.symbols import ALIASES, split_native
 
@@ -27,6 +41,12 @@ LIMITS = Limits(
     topics_per_message=100, topics_per_connection=1000, messages_per_s=1.0, connections_per_window=(150, 600.0)
 )
 """No bounds are stated; the allowed rate is dynamic and unpublished, one request a second is a safe pace."""
+REFILL = Refill(numbered=True, requests=1, per_s=1.0, page_rows=1000, pages=20)
+"""About one request a second an address and pair is safe; `trade_id` rises by one a symbol."""
+KLINES = Klines(
+    {60: "1", 300: "5", 900: "15", 3_600: "60", 14_400: "240", 86_400: "1440"}, rows=720, requests=2, per_s=2.0
+)
+"""About one request a second is safe; the newest 720 candles are all there is, whatever is asked for."""
 
 TRADES = "trade"
 QUOTES = "ticker"
@@ -36,6 +56,9 @@ SIDE = {"buy": BUY, "sell": SELL}
 _OPTIONS: dict[str, dict[str, object]] = {TRADES: {"snapshot": False}, QUOTES: {"event_trigger": "bbo"}}
 _LEGACY_QUOTES = {"ZUSD", "ZEUR", "ZGBP", "ZCAD", "ZJPY", "ZAUD", "XXBT", "XETH"}
 """Quote currencies as the eight-letter REST keys write them, `XXBTZUSD`."""
+
+_REST_CODES = {"BTC": "XBT", "DOGE": "XDG"}
+"""Currencies that REST names otherwise than WebSocket v2."""
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -119,10 +142,44 @@ class _Statistics(msgspec.Struct):
     result: dict[str, _Statistic] = {}
 
 
+class _Fill(msgspec.Struct, array_like=True, gc=False):
+    """`["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]`; the time is a number of seconds."""
+
+    price: float
+    volume: float
+    time: float
+    side: str
+    kind: str
+    other: str
+    trade_id: int
+
+
+class _Fills(msgspec.Struct):
+    """`{"error":[],"result":{"XXBTZUSD":[...],"last":"1688671969993150842"}}`: one pair, under a name of REST's own."""
+
+    error: list[str]
+    result: dict[str, msgspec.Raw] = {}
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`[1688671200,"30306.1","30306.2","30305.7","30305.7","30306.1","3.39243896",23]`; the sixth is the vwap."""
+
+    open_s: int
+    open: float
+    high: float
+    low: float
+    close: float
+    vwap: float
+    volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics, strict=False)
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
+_FILLS = msgspec.json.Decoder(_Fills)
+_FILL_LIST = msgspec.json.Decoder(list[_Fill], strict=False)
 
 
 def handshake() -> str | None:
@@ -215,6 +272,44 @@ def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decode
     return rows.decode(_READING, frames, receive_ns, catalog)
 
 
+_HISTORY = replace(_READING, sides={"b": BUY, "s": SELL}, trade_times=from_ns)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of trades after a time, oldest first; see `Venue.trades_path`.
+
+    Stamps are seconds as a number, exact to the microsecond: a page begins two before the last one's end.
+    """
+    since_ns = max(hole.from_ns, int(got.ticks["exchange_ns"].max()) if got else 0) - 2_000
+    return f"/0/public/Trades?pair={_rest_pair(native)}&since={since_ns}&count={REFILL.page_rows}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of trades; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.error, [], " ".join(page.error), NAME, "page of trades")
+    pair = next((name for name in page.result if name != "last"), "")
+    fills = listing.read_list(_FILL_LIST, bytes(page.result[pair]) if pair else b"[]", NAME, "page of trades")
+    found: list[rows.TradeRow] = [
+        (0, native, f.price, f.volume, f.side, f.trade_id, round(f.time * 1e6) * 1000) for f in fills
+    ]
+    return rows.decode_history(_HISTORY, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles after a time, oldest first; see `Venue.klines_path`."""
+    return f"/0/public/OHLC?pair={_rest_pair(native)}&interval={KLINES.names[interval_s]}&since={start_s - 1}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_FILLS, body, NAME, "list of candles")
+    listing.check_code(page.error, [], " ".join(page.error), NAME, "list of candles")
+    pair = next((name for name in page.result if name != "last"), "")
+    found = listing.read_list(_KLINES, bytes(page.result[pair]) if pair else b"[]", NAME, "list of candles")
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.volume * k.vwap) for k in found]
+
+
 def symbol_of_native(native: str) -> str | None:
     """Return our symbol for `BTC/USD`."""
     base, slash, quote = native.partition("/")
@@ -224,6 +319,12 @@ def symbol_of_native(native: str) -> str | None:
 def _native(base: str, quote: str) -> str:
     """Return the name that WebSocket v2 uses: it refuses the XBT and XDG of REST."""
     return f"{ALIASES.get(base, base)}/{ALIASES.get(quote, quote)}"
+
+
+def _rest_pair(native: str) -> str:
+    """Return the name that REST knows a pair by, `BTC/USD` -> `XBTUSD`."""
+    base, _, quote = native.partition("/")
+    return f"{_REST_CODES.get(base, base)}{_REST_CODES.get(quote, quote)}"
 
 
 def instruments_path() -> str:

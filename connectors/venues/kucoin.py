@@ -14,7 +14,20 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_ms, from_ns
 from connectors.topics import by_channel
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "kucoin"
@@ -32,6 +45,15 @@ LIMITS = Limits(
     connection_life_s=86_400.0,
 )
 """400 topics a connection are documented now, 300 before and in error texts: the lower holds."""
+REFILL = Refill(numbered=False, requests=10, per_s=1.0, page_rows=100, pages=1, coarse_ns=1_000_000)
+"""`sequence` skips. REST has the last 100 trades of a symbol, without paging: a longer hole cannot be filled."""
+KLINES = Klines(
+    {60: "1min", 300: "5min", 900: "15min", 3_600: "1hour", 14_400: "4hour", 86_400: "1day"},
+    rows=1500,
+    requests=20,
+    per_s=2.0,
+)
+"""Well within the 2000 units of weight in 30 s. Quiet minutes are left out."""
 
 TRADES = "/market/match"
 QUOTES = "/spotMarket/level1"
@@ -150,11 +172,50 @@ class _Statistics(msgspec.Struct):
     msg: str = ""
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """A fill of REST, without trade id; that of the WebSocket equals `sequence`.
+
+    `{"sequence":"1545896668571","price":"0.07","size":"0.004","side":"buy","time":1545904567062140823}`
+    """
+
+    sequence: str
+    price: float
+    size: float
+    side: str
+    time: int
+
+
+class _Fills(msgspec.Struct):
+    code: str
+    data: list[_Fill] | None = None
+    msg: str = ""
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1545904980","0.058","0.049","0.058","0.049","0.018","0.000945"]`: close comes before high and low."""
+
+    open_s: int
+    open: float
+    close: float
+    high: float
+    low: float
+    volume: float
+    quote_volume: float
+
+
+class _Klines(msgspec.Struct):
+    code: str
+    data: list[_Kline] | None = None
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _BULLET = msgspec.json.Decoder(_Bullet)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -255,6 +316,33 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ns, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `match`, `level1` and `ticker`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the last trades; see `Venue.trades_path`."""
+    return f"/api/v1/market/histories?symbol={native}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read the last trades; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.code, _GOOD, page.msg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.sequence, f.time) for f in page.data or []]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first, the end not included; see `Venue.klines_path`."""
+    window = f"startAt={start_s}&endAt={end_s + 1}"
+    return f"/api/v1/market/candles?symbol={native}&type={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.code, _GOOD, page.msg, NAME, "list of candles")
+    found = page.data or []
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

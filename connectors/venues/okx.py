@@ -14,7 +14,20 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_ms
 from connectors.topics import split
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "okx"
@@ -32,6 +45,12 @@ LIMITS = Limits(
     requests_per_hour=480,
 )
 """The documented bounds are 64 KB a request and 480 requests an hour; 200 topics are about 11 KB."""
+REFILL = Refill(numbered=True, requests=10, per_s=2.0, page_rows=100, pages=200)
+"""Half of the 20 requests in 2 s; `tradeId` counts single fills, of which a push joins the last `count`."""
+KLINES = Klines(
+    {60: "1m", 300: "5m", 900: "15m", 3_600: "1H", 14_400: "4H", 86_400: "1Dutc"}, rows=300, requests=20, per_s=2.0
+)
+"""Half of the 40 requests in 2 s. `1D` would begin at midnight of Hong Kong."""
 
 TRADES = "trades"
 QUOTES = "bbo-tbt"
@@ -62,10 +81,12 @@ class _Row(msgspec.Struct, gc=False):
     `{"instId":"BTC-USDT","tradeId":"1002","px":"77708","sz":"0.1","side":"buy","ts":"1788416106000","count":"1"}`
     `{"asks":[["84093.5","667.19","0","70"]],"bids":[["84093.4","570.27","0","83"]],"ts":"1790439594900"}`
 
-    A push joins the fills of one taker order at one price; `tradeId` is the last of them.
+    A push joins the `count` fills of one taker order at one price; `tradeId` is the last of them. Frames before 2023
+    have no `count` and join nothing.
     """
 
     tradeId: str = ""
+    count: int = 1
     px: float = nan
     sz: float = nan
     side: str = ""
@@ -123,10 +144,38 @@ class _Statistics(msgspec.Struct):
     msg: str = ""
 
 
+class _Fills(msgspec.Struct):
+    """`{"code":"0","msg":"","data":[{"instId":"BTC-USDT","side":"sell","sz":"0.1","px":"77708","tradeId":"1002",...}]}`."""
+
+    code: str
+    data: list[_Row]
+    msg: str = ""
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`["1597026383085","3.721","3.743","3.677","3.708","8422410","22698348.04","12698348.04","1"]`."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+
+
+class _Klines(msgspec.Struct):
+    code: str
+    data: list[_Kline]
+    msg: str = ""
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
+_KLINES = msgspec.json.Decoder(_Klines, strict=False)
+_FILLS = msgspec.json.Decoder(_Fills, strict=False)
 _ABSENT = _Level()
 
 
@@ -195,13 +244,15 @@ def control(frame: bytes) -> Control | None:
 
 
 def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+    trades, quotes, spans = batch.trades, batch.quotes, batch.spans
     for at, message in enumerate(messages):
         arg = message.arg
         channel, native = arg.channel, arg.instId
         if channel == TRADES and message.data:
             for row in message.data:
                 trades.append((at, native, row.px, row.sz, row.side, row.tradeId, row.ts))
+                last = rows.whole(row.tradeId)
+                spans.append((last - row.count + 1, last))
         elif channel == QUOTES and message.data:
             for row in message.data:
                 bid = row.bids[0] if row.bids else _ABSENT
@@ -217,6 +268,33 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_m
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `trades` and `bbo-tbt`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of fills older than an id, newest first; see `Venue.trades_path`."""
+    before = int(got.ticks["trade_id"][-1]) if got else hole.before
+    return f"/api/v5/market/history-trades?instId={native}&type=1&after={before}&limit={REFILL.page_rows}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of single fills; see `Venue.trades`."""
+    page = listing.read_list(_FILLS, body, NAME, "page of trades")
+    listing.check_code(page.code, "0", page.msg, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.px, f.sz, f.side, f.tradeId, f.ts) for f in page.data]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first, the bounds not included; see `Venue.klines_path`."""
+    window = f"before={start_s * 1000 - 1}&after={end_s * 1000 + 1}&limit={KLINES.rows}"
+    return f"/api/v5/market/candles?instId={native}&bar={KLINES.names[interval_s]}&{window}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles; see `Venue.klines`."""
+    page = listing.read_list(_KLINES, body, NAME, "list of candles")
+    listing.check_code(page.code, "0", page.msg, NAME, "list of candles")
+    return [Kline(k.open_ms // 1000, k.open, k.high, k.low, k.close, k.volume, k.quote_volume) for k in page.data]
 
 
 def symbol_of_native(native: str) -> str | None:

@@ -16,7 +16,7 @@ from connectors.pipe import (
     encode_batch,
     encode_line,
 )
-from market.schema import END_OF_INPUT, TICK, TickBatch, VenueCounters
+from market.schema import END_OF_INPUT, TICK, Gap, TickBatch, VenueCounters
 from tests.connectors.ticks import batches_of
 
 
@@ -88,3 +88,9 @@ def test_lines_round_trip():
         assert decode_command(encode_line(command)) == command
     with pytest.raises(ValueError, match="Invalid value"):
         decode_command(b'{"type":"restart"}')
+
+
+def test_gaps_go_along():
+    gaps = [Gap(2, 5, 10, 20, 3, filled=False), Gap(2, 6, 10, 11, 0, filled=True)]
+    (read,) = BatchReader().feed(encode_batch(TickBatch(2, np.zeros(0, TICK), 1, None, gaps)))
+    assert (read.status, read.gaps) == (None, gaps)

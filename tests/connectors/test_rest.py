@@ -138,3 +138,11 @@ def test_tls_verifies_authority_and_host():
             call(url)
     with answering(http(b"secret"), cert="elsewhere.pem") as url, pytest.raises(RestError, match="not valid for"):
         call(url, context=trusting)
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("Retry-After: 17\r\n", 17), ("", 0), ("Retry-After: Wed\r\n", 0)])
+def test_how_long_to_stay_away_is_told(header, wait_s):
+    answer = f"HTTP/1.1 429 X\r\n{header}Content-Length: 0\r\n\r\n".encode()
+    with answering(answer) as base, pytest.raises(RestError) as raised:
+        call(base)
+    assert (raised.value.status, raised.value.retry_after_s) == (429, wait_s)

@@ -9,7 +9,7 @@ import pytest
 from connectors import rows
 from connectors.times import from_ms
 from connectors.venue import Catalog, Control
-from market.schema import BUY, QUOTE, REPLAYED, SELL, TICK, TRADE, UNSTAMPED
+from market.schema import BACKFILL, BUY, QUOTE, REPLAYED, SELL, TICK, TRADE, UNSTAMPED
 
 
 class Message(msgspec.Struct):
@@ -212,3 +212,19 @@ def test_an_empty_text_is_read_as_null_only_where_it_cannot_be_text():
     assert rows.read_frame(decoder, b'{"a":"","b":1}') == {"a": None, "b": 1}
     assert rows.read_frame(msgspec.json.Decoder(dict[str, str]), b'{"a":""}') == {"a": ""}
     assert rows.read_frame(decoder, b'{"a":"x"}') is None
+
+
+def test_history_of_rest_is_checked_like_frames_and_flagged():
+    catalog = Catalog({"BTC-USDT": "BTC"}, {"BTC-USDT": 3})
+    trades = [(0, "BTC", 1.5, 2.0, "b", "7", 5), (0, "BTC", 0.0, 2.0, "b", "8", 6), (0, "ETH", 1.5, 2.0, "b", "9", 7)]
+    decoded = rows.decode_history(READING, trades, 99, catalog, [(7, 7), (8, 8), (9, 9)])
+    assert decoded.ticks["trade_id"].tolist() == [b"7"]
+    assert decoded.ticks["flags"].tolist() == [BACKFILL]
+    assert decoded.ticks["receive_ns"].tolist() == [99]
+    assert decoded.spans.tolist() == [[7, 7]]
+    assert {reject.reason for reject in decoded.rejects} == {"bad price", "unknown symbol"}
+
+
+@pytest.mark.parametrize(("text", "number"), [("12", 12), ("", 0), ("-1", 0), ("1.5", 0), ("٣", 0), ("9" * 19, 0)])
+def test_whole_numbers_of_digits(text, number):
+    assert rows.whole(text) == number

@@ -19,7 +19,7 @@ from bytewax.testing import TestingSink, cluster_main
 from connectors import source as module
 from connectors.pipe import CollectorConfig
 from connectors.source import CollectorProcess, VenuePartition, VenueSource
-from market.schema import END_OF_INPUT, TICK, TickBatch, VenueCounters
+from market.schema import END_OF_INPUT, TICK, Gap, TickBatch, VenueCounters
 from market.venues import VENUES
 from tests.connectors.feeds import Heard, check_promises, config_of, drive, poll
 from tests.connectors.peers import TLS, until
@@ -275,9 +275,11 @@ def test_in_a_dataflow_of_two_workers(quiet_simulator, tmp_path):
 def test_batches_that_waited_are_handed_out_as_one():
     batches = batches_of(3)
     batches[1].status = VenueCounters(messages=5)
+    batches[0].gaps, batches[2].gaps = [Gap(0, 1, 2, 3, 0, filled=True)], [Gap(0, 2, 2, 3, 4, filled=False)]
     merged = module._merge(batches)
     assert merged.ticks.tobytes() == b"".join(batch.ticks.tobytes() for batch in batches)
     assert (merged.watermark_ns, merged.status.messages) == (batches[-1].watermark_ns, 5)
+    assert [gap.symbol for gap in merged.gaps] == [1, 2]
     empty = TickBatch(0, np.zeros(0, TICK), 9)
     assert module._merge([empty]) is empty
 

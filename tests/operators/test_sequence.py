@@ -17,6 +17,7 @@ from market.schema import (
     TRADE,
     TRADE_ID_BYTES,
     UNSTAMPED,
+    Gap,
     TickBatch,
     VenueCounters,
     empty_ticks,
@@ -189,3 +190,8 @@ def test_history_says_nothing_of_the_link(flag):
     rows = sequencer.add(batch([2, 3], at_ms=[10, 11], lag_ms=[60_000, 0], flags=[flag, UNSTAMPED])).slices[3].ticks
     assert rows["event_ns"].tolist() == [START_NS + (10 - 60_000) * MS, START_NS + 11 * MS]
     assert not (rows["flags"] & LAGGING).any()
+
+
+def test_gaps_pass_through():
+    gaps = [Gap(VENUE, 0, 1, 2, 3, filled=False)]
+    assert kernel().add(TickBatch(VENUE, np.zeros(0, TICK), START_NS, None, gaps)).gaps == gaps

@@ -10,7 +10,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 
-from market.records import Correlation, StudyBatch, VenueStatus, WickBatch
+from market.records import CANDLE, Correlation, StudyBatch, VenueStatus, WickBatch
 from market.schema import END_OF_INPUT, TICK, TickBatch
 from market.symbols import SymbolTable
 from market.venues import VENUES
@@ -22,6 +22,7 @@ TABLE = SymbolTable(["BTC-USDT", "ETH-USDT", "SOL-USDT", "DOGE-USDT"])
 PLACES = (0, 2, 3)
 INTERVALS = (1, 5)
 SECONDS = 14
+GROUP = int(TABLE.groups[0])
 
 
 def market():
@@ -57,7 +58,7 @@ def flow_of(items, out, batch_size=1):
     """Return the whole chain of steps over some items; `out` gets all that comes out of it."""
     flow = Dataflow("small")
     source = op.input("venues", flow, TestingSource(items, batch_size))
-    ticks, states = steps.sequence("sequence", source, TABLE)
+    ticks, states, _ = steps.sequence("sequence", source, TABLE)
     forged = steps.forge("forge", ticks, TABLE, ForgePolicy(venues=PLACES))
     closed = steps.candles("candles", forged, TABLE, INTERVALS, 150 * MS)
     studied = steps.studies("studies", closed, TABLE, INTERVALS)
@@ -191,3 +192,23 @@ def test_a_drained_run_that_is_resumed_takes_back_its_end(tmp_path, undisturbed)
     assert {key: both[key] for key in whole if key[3] >= last + 5 * 10**9} == {
         key: row for key, row in whole.items() if key[3] >= last + 5 * 10**9
     }
+
+
+def test_studies_are_warm_where_no_state_is_resumed():
+    """And only there: a state knows more than the venues' candles."""
+    past = np.zeros(60, CANDLE)
+    past["symbol"], past["interval_s"] = int(TABLE.of_group(GROUP)[0]), 60
+    past["open_ns"] = np.arange(60) * 60_000_000_000
+    past["close"] = 100 + np.arange(60) % 7
+    next_one = past[-1:].copy()
+    next_one["open_ns"] += 60_000_000_000
+    closed = steps.Closed(GROUP, next_one, 0)
+
+    def first(state, warm):
+        (found,), _ = steps._Studies(state, TABLE, (60,), warm).on_batch([closed])
+        return found.batch.studies["macd_histogram"]
+
+    cold = steps.StudyKernel(TABLE.of_group(GROUP), (60,)).snapshot()
+    assert not np.isnan(first(None, {GROUP: past})).any()
+    assert np.isnan(first(cold, {GROUP: past})).all()
+    assert np.isnan(first(None, {})).all()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from market.records import CANDLE, StudyBatch, WickBatch
+from market.schema import Gap
 from sinks.encode import HOT_ROWS, encode, encode_gap, encode_hot, encode_venues, unpack
 from tests.sinks.made import NAMES, OPEN_NS, correlation, hot, status, studies, wick
 
@@ -84,6 +85,8 @@ def test_venues_and_gaps():
     ]
     gap = unpack(encode_gap("okx", "BTC-USDT", OPEN_NS, OPEN_NS + 5, filled=True)).rows()
     assert gap == [{"venue": "okx", "symbol": "BTC-USDT", "from_ns": OPEN_NS, "to_ns": OPEN_NS + 5, "filled": 1}]
+    (found,) = unpack(encode(Gap(6, 1, OPEN_NS, OPEN_NS + 5, 3, filled=False), NAMES)).rows()
+    assert (found["venue"], found["symbol"], found["filled"]) == ("kucoin", NAMES[1], 0)
 
 
 def test_anything_else_is_refused():

@@ -27,7 +27,20 @@ import msgspec
 from connectors import listing, rows
 from connectors.times import from_rfc3339
 from connectors.topics import by_channel
-from connectors.venue import Catalog, Control, Decoded, Heartbeat, Instrument, Limits, Request, paired_symbol
+from connectors.venue import (
+    Catalog,
+    Control,
+    Decoded,
+    Heartbeat,
+    Hole,
+    Instrument,
+    Kline,
+    Klines,
+    Limits,
+    Refill,
+    Request,
+    paired_symbol,
+)
 from market.schema import BUY, I64, SELL
 
 NAME = "coinbase"
@@ -36,8 +49,11 @@ REST_URL = "https://api.exchange.coinbase.com"
 
 HEARTBEAT = Heartbeat(ping=None, every_s=20.0, pong_s=10.0, silence_s=60.0)
 """No ping is documented, either way. A minute without any match of any symbol is taken for a dead link."""
-LIMITS = Limits(topics_per_message=100, topics_per_connection=200, messages_per_s=8.0)
+LIMITS = Limits(topics_per_message=100, topics_per_connection=200, messages_per_s=8.0, connections_per_window=(8, 1.0))
 """Too large a message is refused, how large is not said; spreading over connections is advised. The sizes are ours."""
+REFILL = Refill(numbered=False, requests=5, per_s=1.0, page_rows=1000, pages=20)
+"""Half of the 10 requests a second. Ids rise; that none is left out is not promised."""
+KLINES = Klines({60: "60", 300: "300", 900: "900", 3_600: "3600", 86_400: "86400"}, rows=300, requests=5, per_s=1.0)
 
 TRADES = "matches"
 QUOTES = "ticker"
@@ -91,9 +107,32 @@ class _Pair(msgspec.Struct, gc=False):
     trading_disabled: bool = False
 
 
+class _Fill(msgspec.Struct, gc=False):
+    """`{"trade_id":74,"side":"sell","size":"0.01","price":"10.0","time":"2014-11-07T22:19:28.578544Z"}`."""
+
+    trade_id: int
+    side: str
+    size: float
+    price: float
+    time: str
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """`[1415398768,0.32,4.2,0.35,4.2,12.3]`: opens, low, high, open, close, volume; no volume in the quote currency."""
+
+    open_s: int
+    low: float
+    high: float
+    open: float
+    close: float
+    volume: float
+
+
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(list[_Pair])
+_FILLS = msgspec.json.Decoder(list[_Fill], strict=False)
+_KLINES = msgspec.json.Decoder(list[_Kline], strict=False)
 _STATISTICS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -168,6 +207,30 @@ _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_rfc3339, f
 def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decoded:
     """Decode frames of `matches` and `ticker`; see `Venue.decode`."""
     return rows.decode(_READING, frames, receive_ns, catalog)
+
+
+def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
+    """Return the path of the newest trades, then of those older than an id, newest first; see `Venue.trades_path`."""
+    older = f"&after={int(got.ticks['trade_id'][-1])}" if got else ""
+    return f"/products/{native}/trades?limit={REFILL.page_rows}{older}"
+
+
+def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
+    """Read a page of trades; see `Venue.trades`."""
+    fills = listing.read_list(_FILLS, body, NAME, "page of trades")
+    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.trade_id, f.time) for f in fills]
+    return rows.decode_history(_READING, found, receive_ns, catalog)
+
+
+def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:
+    """Return the path of candles, newest first; see `Venue.klines_path`."""
+    return f"/products/{native}/candles?granularity={KLINES.names[interval_s]}&start={start_s}&end={end_s}"
+
+
+def klines(body: bytes) -> list[Kline]:
+    """Read candles, their volume in the quote currency taken at the close; see `Venue.klines`."""
+    found = listing.read_list(_KLINES, body, NAME, "list of candles")
+    return [Kline(k.open_s, k.open, k.high, k.low, k.close, k.volume, k.volume * k.close) for k in found]
 
 
 def symbol_of_native(native: str) -> str | None:

@@ -93,3 +93,12 @@ def test_lists():
         Instrument("AB-USDT", "AB_USDT", False),
     ]
     assert gateio.volumes(b'[{"currency_pair":"BTC_USDT","quote_volume":"3.5","last":"1"}]') == {"BTC_USDT": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("7-9", [7, 9]), ("9-9", [9, 9]), ("", [0, 0]), ("x-9", [0, 9]), ("7", [7, 0]), ("9" * 30, [0, 0])],
+)
+def test_the_range_of_a_trade_is_its_span(text, span):
+    decoded, _ = wire.decode(gateio, [json.dumps(frame("spot.trades", TRADE | {"range": text})).encode()])
+    assert decoded.spans.tolist() == [span]

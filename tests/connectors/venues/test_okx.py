@@ -103,3 +103,22 @@ def test_lists():
     assert okx.volumes(body) == {"BTC-USDT": 5.5, "A-B": 0.0}
     with pytest.raises(ValueError, match="refused with code '50011': 'Too Many Requests'"):
         okx.volumes(b'{"code":"50011","msg":"Too Many Requests","data":[]}')
+
+
+def test_a_trade_stands_for_its_last_fill_and_those_before_it():
+    """A push joins `count` fills; frames before 2023 join none and do not say."""
+    rows = [ROW, ROW | {"tradeId": "14", "count": "5"}, ROW | {"tradeId": "x"}, ROW | {"tradeId": "9" * 30}]
+    decoded, _ = wire.decode(okx, [json.dumps(trades(*rows)).encode()])
+    assert decoded.spans.tolist() == [[9, 9], [10, 14], [0, 0], [0, 0]]
+
+
+def test_spans_stay_beside_their_ticks_where_rows_are_rejected_or_quotes():
+    frames = [trades(ROW, ROW | {"sz": "0"}), quote([LEVEL], [LEVEL]), trades(ROW | {"tradeId": "20", "count": "2"})]
+    decoded, _ = wire.decode(okx, [json.dumps(frame).encode() for frame in frames])
+    assert decoded.ticks["trade_id"].tolist() == [b"9", b"", b"20"]
+    assert decoded.spans.tolist() == [[9, 9], [0, 0], [19, 20]]
+
+
+def test_a_count_beyond_all_bounds_harms_nothing():
+    decoded, _ = wire.decode(okx, [json.dumps(trades(ROW | {"count": 10**40})).encode()])
+    assert decoded.spans.tolist() == [[0, 0]]
