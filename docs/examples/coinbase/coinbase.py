@@ -153,10 +153,20 @@ def topics(natives: Sequence[str]) -> list[str]:
 
 def subscribe(topics: Sequence[str], first_id: int) -> list[Request]:
     """Return subscribe requests, one channel each; each draws one `subscriptions`, without an id."""
+    return _requests("subscribe", topics)
+
+
+def unsubscribe(topics: Sequence[str], first_id: int) -> list[Request]:
+    """Return unsubscribe requests of the same shape, answered in the same way."""
+    return _requests("unsubscribe", topics)
+
+
+def _requests(verb: str, topics: Sequence[str]) -> list[Request]:
     requests = []
     for channel, natives in by_channel(topics, LIMITS.topics_per_message):
-        frame = msgspec.json.encode({"type": "subscribe", "channels": [{"name": channel, "product_ids": natives}]})
-        requests.append(Request(frame, acks=1))
+        asked = tuple(f"{channel}:{native}" for native in natives)
+        frame = msgspec.json.encode({"type": verb, "channels": [{"name": channel, "product_ids": natives}]})
+        requests.append(Request(frame, asked, acks=1))
     return requests
 
 
