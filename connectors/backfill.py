@@ -56,8 +56,9 @@ class Backfill:
     ) -> None:
         """Describe it; `base` replaces scheme and host of the venue's REST."""
         self._venue = venue
-        self._catalog = catalog
-        self._natives = {code: native for native, code in catalog.codes.items()}
+        self._catalog = Catalog({}, {})
+        self._natives: dict[int, str] = {}
+        self.follow(catalog)
         self._clock = clock
         self._rng = rng
         self._base = base
@@ -67,6 +68,11 @@ class Backfill:
         self._asked = asyncio.Event()
         self._ticks: list[Rows] = []
         self._gaps: list[Gap] = []
+
+    def follow(self, catalog: Catalog) -> None:
+        """Go over to the symbols that trade now; holes of those let go are still refilled."""
+        self._natives |= {code: native for native, code in catalog.codes.items()}
+        self._catalog.codes |= catalog.codes
 
     def ask(self, hole: Hole) -> None:
         """Have a hole refilled when its turn comes."""

@@ -218,6 +218,7 @@ class VenueFeed:
         late = {native: self._catalog.codes[native] for native in gone}  # what is under way is still read
         self._catalog = Catalog(natives, self._codes)
         self._catalog.codes = late | self._catalog.codes
+        self.holes.follow(self._catalog)
         started = self._place(new)
         ended = [session for session in self.sessions if not session.natives]
         self.sessions = [session for session in self.sessions if session.natives]

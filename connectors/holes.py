@@ -29,6 +29,10 @@ class Holes:
         """Refill until cancelled."""
         return self._backfill.run()
 
+    def follow(self, catalog: Catalog) -> None:
+        """Go over to the symbols that trade now, as `Backfill.follow`."""
+        self._backfill.follow(catalog)
+
     def saw(self, ticks: Rows, spans: I64 | None) -> None:
         """Take decoded ticks, as `GapKernel.add`."""
         self._kernel.add(ticks, spans)

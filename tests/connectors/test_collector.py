@@ -184,6 +184,26 @@ def test_going_over_to_other_symbols_opens_and_ends_sessions():
     assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
 
 
+def test_holes_of_a_symbol_listed_during_the_run_are_refilled_too(caplog):
+    wall = Wall()
+
+    async def check():
+        endpoints = {"binance": Endpoint("ws://127.0.0.1:9", "http://127.0.0.1:9")}
+        one = CollectorConfig(SYMBOLS, {"binance": {"BTC-USDT": "BTCUSDT"}}, endpoints, seed=1)
+        feed = VenueFeed("binance", one, ReceiveClock(wall), None)
+        feed.update(NATIVES["binance"])
+        feed.sessions[0].current.frames = [([trade(5, "ETHUSDT"), trade(9, "ETHUSDT")], START_NS)]
+        feed.flush()
+        wall.now_ns += 2_000_000_000
+        feed.flush()
+        task = asyncio.create_task(feed.holes.run())
+        await passing(lambda: task.done() or "a hole is not refilled" in caplog.text)
+        assert not task.done()
+        task.cancel()
+
+    run(check())
+
+
 def test_what_is_under_way_of_a_symbol_let_go_is_still_read():
     feed = feed_of()
     run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
