@@ -41,6 +41,16 @@ def answering(answer, cert=None, requests=None):
             listening.set()
             await stop.wait()
 
+    async def ended():
+        """Let every connection end, a refused TLS one too, and its transport close."""
+        handlers = asyncio.all_tasks() - {asyncio.current_task()}
+        if handlers:
+            _, late = await asyncio.wait(handlers, timeout=5)
+            for handler in late:
+                handler.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.sleep(0.05)
+
     listening, stop, ready = threading.Event(), asyncio.Event(), []
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(ready),))
     thread.start()
@@ -50,7 +60,7 @@ def answering(answer, cert=None, requests=None):
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.run_until_complete(ended())
         loop.close()
 
 
