@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from market.settings import Settings
+from sinks.paths import lock
 
 CHECK_S: Final = 5
 _ADDRESSES: Final = "stores.json"
@@ -35,9 +38,14 @@ def write_stores(data_dir: Path, **urls: str) -> None:
     """Note embedded stores (`redis=`, `database=`) for whoever reads them; keep what is noted already."""
     path = data_dir / "run" / _ADDRESSES
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(_noted(data_dir) | urls))
-    unfinished.rename(path)
+    turn = lock(path.with_suffix(".lock"), wait_s=CHECK_S)  # several start at once: none may undo another's note
+    try:
+        unfinished = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        unfinished.write_text(json.dumps(_noted(data_dir) | urls))
+        unfinished.rename(path)
+    finally:
+        if turn is not None:
+            os.close(turn)
 
 
 def read_stores(data_dir: Path) -> Stores | None:
