@@ -16,12 +16,16 @@ class Budget:
         self._window_s = window_s
         self._taken_s: deque[float] = deque(maxlen=most)  # full: the oldest must be out of the window first
 
-    async def take(self) -> None:
-        """Wait until there is one left, and take it. Waiters are served in order; cancelling one costs nothing."""
+    async def take(self) -> float:
+        """Wait until there is one left, take it and return when, in loop time.
+
+        Waiters are served in order; cancelling one costs nothing.
+        """
         loop = asyncio.get_running_loop()
         while (wait_s := self._wait_s(loop.time())) > 0:
             await asyncio.sleep(wait_s)
         self._taken_s.append(loop.time())
+        return self._taken_s[-1]
 
     def _wait_s(self, now_s: float) -> float:
         if len(self._taken_s) < (self._taken_s.maxlen or 0):
