@@ -82,6 +82,7 @@ class Connection:
         self._counters = counters
         self._rng = rng
         self._link: Link | None = None
+        self._heartbeat = route.venue.HEARTBEAT
         self._welcome = asyncio.Event()
         self._answers = Answers()
         self._outbox: asyncio.Queue[_Errand] = asyncio.Queue()  # a handful a topic
@@ -101,7 +102,8 @@ class Connection:
             ValueError: The token's reply is not what the venue documents.
         """
         topics = [topic for group in self._owner.groups() for topic in group]
-        link = self._link = await self._route.open(topics, self._on_frames)
+        link, self._heartbeat = await self._route.open(topics, self._on_frames)
+        self._link = link
         if not self._owner.reading.is_set():
             link.pause()
         self.opened_s = self._data_s = asyncio.get_running_loop().time()
@@ -185,7 +187,7 @@ class Connection:
 
     def _beat(self, link: Link) -> None:
         now_s = asyncio.get_running_loop().time()
-        beat = self._venue.HEARTBEAT
+        beat = self._heartbeat
         if not self._owner.reading.is_set():  # what the venue says waits in the socket: its silence proves nothing
             link.heard_s, self._data_s, self._ponged = now_s, now_s, True
         if now_s - link.heard_s > beat.silence_s:
@@ -201,7 +203,7 @@ class Connection:
         self._ping(link, now_s)
 
     def _ping(self, link: Link, now_s: float) -> None:
-        beat = self._venue.HEARTBEAT
+        beat = self._heartbeat
         if beat.ping is None:
             return
         if self._pinged_s is None:
@@ -264,6 +266,11 @@ class Connection:
         """Read again."""
         if self._link is not None:
             self._link.resume()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was open and nothing more can come."""
+        return self._link is not None and self._link.closed.done()
 
     async def close(self) -> None:
         """Close politely."""

@@ -1,19 +1,27 @@
 """What a collector process and its dataflow worker say to each other over one socket pair.
 
-Collector to worker: messages of one venue's ticks, its watermark, its gaps and, once a second, its counters. Worker to
-collector: one line of JSON a command. Either side's end of stream ends the other.
+Collector to worker: messages of one venue's ticks, its watermark, its gaps, what they change of its position, once a
+second its counters, and now and then news of its symbols. Worker to collector: one line of JSON a command. Either
+side's end of stream ends the other.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from connectors.position import Known
 from market.schema import TICK, Gap, Rows, TickBatch, VenueCounters
+
+FLUSH_NS: Final = 5_000_000
+"""The collector decodes and sends at the multiples of this of its receive clock, and halfway if there is much.
+
+These are the ends of the forge's quanta: it releases nothing between them, and a watermark past one leaves at once.
+"""
 
 _HEADER: Final = struct.Struct("<IBqI")
 """Bytes of what goes beside the ticks, venue code, watermark in nanoseconds, rows."""
@@ -30,7 +38,7 @@ class CollectorConfig(msgspec.Struct, frozen=True):
     """What a collector needs to know, sent as its first line."""
 
     symbols: list[str]
-    """All symbols of the run; a symbol's code is its place."""
+    """All symbols of the run; a symbol's code is its place, "" where there is none."""
     natives: dict[str, dict[str, str]]
     """venue -> symbol -> native symbol"""
     endpoints: dict[str, Endpoint]
@@ -43,22 +51,45 @@ class CollectorConfig(msgspec.Struct, frozen=True):
     refresh_s: float = 0
     """How often the venues' lists are read again; 0 = never."""
     record_max_mb: int = 10_240
+    ranks: bool = False
+    """Whether the worker wants to know what the venues list, with its turnover."""
+    version: int = 0
+    """Of `symbols`, see `connectors.roster`."""
 
 
 class Serve(msgspec.Struct, tag="serve"):
     """Connect to this venue, for good."""
 
     venue: str
+    known: Known | None = None
+    """What is handed out of it already; None at its first start."""
+
+
+class Follow(msgspec.Struct, tag="follow"):
+    """Go over to other symbols."""
+
+    version: int
+    changes: dict[int, str]
+    """code -> its owner now, "" if it has none any more"""
 
 
 class Stop(msgspec.Struct, tag="stop"):
     """Close all links, send what was received, end."""
 
 
-Command = Serve | Stop
+Command = Serve | Follow | Stop
 encode_line = msgspec.json.encode
 decode_config = msgspec.json.Decoder(CollectorConfig).decode
 decode_command = msgspec.json.Decoder(Command).decode
+
+
+class News(msgspec.Struct, array_like=True):
+    """What a collector has to say of a venue's symbols."""
+
+    follows: int | None = None
+    """The version that it follows now: no tick of a symbol that this one lacks comes after the batch."""
+    listed: dict[str, float] | None = None
+    """What the venue lists, symbol -> 24 h turnover."""
 
 
 class _Beside(msgspec.Struct, array_like=True):
@@ -66,15 +97,20 @@ class _Beside(msgspec.Struct, array_like=True):
 
     status: VenueCounters | None
     gaps: list[Gap]
+    step: bytes = b""
+    news: News | None = None
 
 
+OnNews = Callable[[int, int, News], None]
 _encode_beside = msgspec.msgpack.encode
 _decode_beside = msgspec.msgpack.Decoder(_Beside).decode
 
 
-def encode_batch(batch: TickBatch) -> bytes:
-    """Return a batch as one message."""
-    beside = _encode_beside(_Beside(batch.status, batch.gaps)) if batch.status is not None or batch.gaps else b""
+def encode_batch(batch: TickBatch, news: News | None = None) -> bytes:
+    """Return a batch, and the news that go with it, as one message."""
+    beside = b""
+    if batch.step or batch.status is not None or batch.gaps or news is not None:
+        beside = _encode_beside(_Beside(batch.status, batch.gaps, batch.step, news))
     header = _HEADER.pack(len(beside), batch.venue, batch.watermark_ns, len(batch.ticks))
     return b"".join((header, beside, batch.ticks.tobytes()))
 
@@ -82,8 +118,10 @@ def encode_batch(batch: TickBatch) -> bytes:
 class BatchReader:
     """Cuts a byte stream into batches. Bounded by what its caller feeds before it takes them out."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_news: OnNews | None = None) -> None:
+        """Begin; `on_news` gets what is said beside a batch: venue code, the batch's watermark, news."""
         self._data = bytearray()
+        self._on_news = on_news
 
     def feed(self, data: bytes) -> Iterator[TickBatch]:
         """Take bytes; yield the batches they complete, their ticks writable."""
@@ -105,5 +143,7 @@ class BatchReader:
         size, venue, watermark_ns, rows = _HEADER.unpack_from(self._data, at)
         at += _HEADER.size
         beside = _decode_beside(self._data[at : at + size]) if size else _Beside(None, [])
+        if beside.news is not None and self._on_news is not None:
+            self._on_news(venue, watermark_ns, beside.news)
         ticks: Rows = np.frombuffer(bytes(self._data[at + size : at + size + rows * TICK.itemsize]), TICK).copy()
-        return TickBatch(venue, ticks, watermark_ns, beside.status, beside.gaps)
+        return TickBatch(venue, ticks, watermark_ns, beside.status, beside.gaps, beside.step)

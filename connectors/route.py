@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from connectors.budget import Budget
 from connectors.clock import Clock
 from connectors.pipe import Endpoint
 from connectors.transport import Link, OnFrames, open_link
-from connectors.venue import Venue
+from connectors.venue import Heartbeat, Venue
 
 SHARE: Final = 0.5
 """Part of a venue's connection limit that is used: the rest is for a restart, and for others behind our address."""
@@ -22,13 +22,18 @@ SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one venue; its connections share the budget."""
+    """The way to one venue; its connections share the budget.
+
+    Attributes:
+        states: How each session on it is: `live` or `down`.
+    """
 
     venue: Venue
     clock: Clock
     budget: Budget
     endpoint: Endpoint | None = None
     context: tls.SSLContext | None = None
+    states: dict[object, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def to(
@@ -38,7 +43,7 @@ class Route:
         most, window_s = venue.LIMITS.connections_per_window
         return cls(venue, clock, Budget(max(1, int(most * SHARE)), window_s), endpoint, context)
 
-    async def open(self, topics: Sequence[str], on_frames: OnFrames) -> Link:
+    async def open(self, topics: Sequence[str], on_frames: OnFrames) -> tuple[Link, Heartbeat]:
         """Connect, with a fresh token where the venue wants one.
 
         Raises:
@@ -53,7 +58,8 @@ class Route:
             url = rebase(self.venue.REST_URL, self.endpoint.rest if self.endpoint else None, path)
             reply = await asyncio.to_thread(rest.call, url, post=True, context=self.context)
         base = rebase(self.venue.WS_URL, self.endpoint.ws if self.endpoint else None)
-        return await open_link(self.venue.endpoint(base, reply, topics), on_frames, self.clock, self.context)
+        address, heartbeat = self.venue.endpoint(base, reply, topics)
+        return await open_link(address, on_frames, self.clock, self.context), heartbeat
 
 
 def rebase(url: str, base: str | None, path: str | None = None) -> str:

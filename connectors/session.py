@@ -54,6 +54,8 @@ class Session:
         current: The connection that counts: its quotes are the ones to use.
         reading: Set unless the dataflow is behind.
         patience_s: How long a link may go without a tick; set by the collector, which knows the rates.
+        unsure: Set when a handover is over in which the old connection delivered nothing any more: nobody knows since
+            when. The collector, which knows what came before the new one was begun, resets it.
     """
 
     def __init__(self, route: Route, counters: VenueCounters, *, rng: random.Random) -> None:
@@ -75,7 +77,8 @@ class Session:
         self._overlap_s: float | None = None
         self._noticed_s = float("-inf")
         self._closing: set[asyncio.Task[None]] = set()
-        self._own_state = ""
+        self.unsure = False
+        self._wakes_s = 0.0
         self.current = self._new()
 
     # which symbols
@@ -221,8 +224,11 @@ class Session:
                     waits = backoff(self._rng)
                 self._counters.reconnects += 1
                 code = getattr(error, "code", 0) or getattr(error, "status", 0)
-                await asyncio.sleep(max(next(waits), least_wait_s(code)))
+                wait_s = max(next(waits), least_wait_s(code))
+                self._wakes_s = asyncio.get_running_loop().time() + wait_s
+                await asyncio.sleep(wait_s)
         finally:
+            self._route.states.pop(self, None)
             await self._close()
 
     def _lived_well(self, connection: Connection) -> bool:
@@ -292,12 +298,14 @@ class Session:
 
     def _give_up(self, successor: Connection, reason: str) -> None:
         log.warning("%s: a successor is given up: %s", self._venue.NAME, reason)
+        self.unsure |= successor.opened_s is not None and not self.current.seen
         self._successor = self.current.seen = None
         self._replace_s = asyncio.get_running_loop().time() + HANDOVER_S
         self._retire(successor)
 
     def _take_over(self, successor: Connection) -> None:
         retired, self.current = self.current, successor
+        self.unsure |= successor.opened_s is not None and not retired.seen
         self._successor = self._replace_s = successor.seen = None
         if successor.opened_s is not None:
             self._state("live")
@@ -327,6 +335,11 @@ class Session:
         raise error or RuntimeError
 
     @property
+    def in_handover(self) -> bool:
+        """Whether a connection is begun that is to take over."""
+        return self._successor is not None
+
+    @property
     def connections(self) -> list[Connection]:
         """All whose frames are to be taken, the current one too; those that ended and have none left are forgotten."""
         kept = (self.current, self._successor)
@@ -334,6 +347,17 @@ class Session:
             if connection not in kept and task.done() and not connection.frames:
                 del self._tasks[connection]
         return [*self._tasks] if self.current in self._tasks else [self.current, *self._tasks]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a connection."""
+        task = self._tasks.get(self.current)
+        return task is not None and not task.done() and self.current.opened_s is not None
+
+    @property
+    def wakes_s(self) -> float:
+        """Loop time before which nothing can come, because it waits before it connects again; else a past one."""
+        return self._wakes_s if all(task.done() for task in self._tasks.values()) else 0.0
 
     @property
     def unanswered(self) -> int:
@@ -357,10 +381,17 @@ class Session:
         await asyncio.gather(*(self._end(*pair) for pair in self._tasks.items()), *self._closing)
 
     def _state(self, state: str, reason: str = "") -> None:
-        if self._own_state == state:
+        """Say how it is, once a change; the venue is live when all of its sessions are."""
+        states = self._route.states
+        before, states[self] = states.get(self), state
+        if before == state:
             return
-        self._own_state = state
-        if self._counters.state != state:
-            level = logging.INFO if state == "live" else logging.WARNING
-            log.log(level, "%s is %s%s", self._venue.NAME, state, f": {reason}" if reason else "")
-            self._counters.state = state
+        live = sum(each == "live" for each in states.values())
+        whole = "live" if live == len(states) else "down"
+        level = logging.INFO if whole == "live" else logging.WARNING
+        words = f": {reason}" if reason else ""
+        if whole != self._counters.state:
+            log.log(level, "%s is %s%s", self._venue.NAME, whole, words)
+            self._counters.state = whole
+        elif len(states) > 1 and "down" in (before, state):
+            log.log(level, "%s: %d of %d connections are live%s", self._venue.NAME, live, len(states), words)

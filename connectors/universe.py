@@ -10,7 +10,7 @@ import logging
 import os
 import ssl as tls
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +64,7 @@ def find(
     endpoints: dict[str, Endpoint],
     cache_dir: Path,
     context: tls.SSLContext | None = None,
+    kept: Collection[str] = (),
 ) -> Universe:
     """Return the universe of a run.
 
@@ -73,6 +74,7 @@ def find(
         endpoints: Replacements for the venues' own hosts.
         cache_dir: Where lists are kept for a start without REST.
         context: TLS settings for private authorities.
+        kept: Symbols of an earlier run whose native names are wanted too, where they are listed.
 
     Raises:
         UniverseError: No venue lists anything wanted, or a symbol is listed nowhere.
@@ -84,26 +86,41 @@ def find(
         text = f"no list of instruments from any of {', '.join(venues)}, and none in {cache_dir}"
         raise UniverseError(text)
     symbols = choose(listed, wanted or f"top:{DEFAULT_TOP}")
-    wanted_of = {name: [pair for pair in found if pair.symbol in symbols] for name, found in listed.items()}
+    named = symbols.union(kept)
+    wanted_of = {name: [pair for pair in found if pair.symbol in named] for name, found in listed.items()}
     natives = {name: {pair.symbol: pair.native for pair in found} for name, found in wanted_of.items()}
     turnover = {name: {pair.symbol: pair.quote_volume for pair in found} for name, found in wanted_of.items()}
     return Universe(tuple(sorted(symbols)), natives, turnover)
 
 
-def trading(name: str, endpoint: Endpoint | None, context: tls.SSLContext | None) -> list[Instrument]:
-    """Return a venue's pairs that trade now. Blocking.
+def pairs(name: str, endpoint: Endpoint | None, context: tls.SSLContext | None) -> list[Instrument]:
+    """Return what a venue lists now, trading or not. Blocking.
 
     Raises:
         RestError: No list.
-        ValueError: It is not what the venue documents, or it is empty: that is no market, but a fault.
+        ValueError: It is not what the venue documents.
     """
     venue = VENUES[name]
     url = rebase(venue.REST_URL, endpoint.rest if endpoint else None, venue.instruments_path())
-    listed = venue.instruments(rest.call(url, context=context))
-    if not listed:
-        text = f"{name}: the list of pairs is empty"
-        raise ValueError(text)
-    return [pair for pair in listed if pair.trading]
+    return venue.instruments(rest.call(url, context=context))
+
+
+def turnovers(
+    name: str, listed: Sequence[Instrument], endpoint: Endpoint | None, context: tls.SSLContext | None
+) -> dict[str, float]:
+    """Return symbol -> 24 h turnover now of what a venue lists; of two pairs for one symbol the larger. Blocking.
+
+    Raises:
+        RestError: No statistics.
+        ValueError: They are not what the venue documents.
+    """
+    venue = VENUES[name]
+    url = rebase(venue.REST_URL, endpoint.rest if endpoint else None, venue.volumes_path())
+    volumes = venue.volumes(rest.call(url, context=context))
+    found: dict[str, float] = {}
+    for pair in listed:
+        found[pair.symbol] = max(found.get(pair.symbol, 0.0), _volume(pair, volumes))
+    return found
 
 
 def natives_now(listed: Sequence[Instrument], before: Mapping[str, str]) -> dict[str, str]:
@@ -115,23 +132,41 @@ def natives_now(listed: Sequence[Instrument], before: Mapping[str, str]) -> dict
     return found
 
 
-def choose(listed: dict[str, list[_Listed]], wanted: str) -> set[str]:
-    """Return the wanted symbols among those listed; raises UniverseError where one is listed nowhere."""
+def top_of(wanted: str | None) -> int | None:
+    """Return N of `top:N`, which is the default; None for a list of symbols."""
+    wanted = wanted or f"top:{DEFAULT_TOP}"
+    return int(wanted.removeprefix("top:")) if wanted.startswith("top:") else None
+
+
+def ranked(listed: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the symbols that two venues list, or the only venue there is, by their turnover in dollars, most first.
+
+    Args:
+        listed: venue -> symbol -> turnover in the quote currency.
+    """
     volume: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for found in listed.values():
-        for instrument in found:
-            dollars = instrument.quote_volume if instrument.symbol.split("-")[1] in DOLLARS else 0.0
-            volume[instrument.symbol] += dollars
-            count[instrument.symbol] += 1
-    if wanted.startswith("top:"):
-        shared = [symbol for symbol in volume if count[symbol] >= min(VENUES_NEEDED, len(listed))]
-        if not shared:
+        count.update(found.keys())
+        for symbol, turnover in found.items():
+            volume[symbol] += turnover if symbol.split("-")[1] in DOLLARS else 0.0
+    needed = min(VENUES_NEEDED, len(listed))
+    shared = [symbol for symbol in volume if count[symbol] >= needed]
+    return sorted(shared, key=lambda symbol: (-volume[symbol], symbol))
+
+
+def choose(listed: dict[str, list[_Listed]], wanted: str) -> set[str]:
+    """Return the wanted symbols among those listed; raises UniverseError where one is listed nowhere."""
+    top = top_of(wanted)
+    turnover = {name: {pair.symbol: pair.quote_volume for pair in found} for name, found in listed.items()}
+    if top is not None:
+        best = ranked(turnover)[:top]
+        if not best:
             text = f"no symbol is listed by {VENUES_NEEDED} of {', '.join(listed)}"
             raise UniverseError(text)
-        return set(sorted(shared, key=lambda s: (-volume[s], s))[: int(wanted.removeprefix("top:"))])
+        return set(best)
     symbols = set(wanted.split(","))
-    unknown = sorted(symbols - set(count))
+    unknown = sorted(symbols - set().union(*turnover.values()))
     if unknown:
         text = f"MIE_SYMBOLS: {', '.join(unknown)} listed by none of {', '.join(listed)}"
         raise UniverseError(text)

@@ -6,7 +6,7 @@ across calls. Connecting, beating, reconnecting, counting and ordering exist onc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -70,6 +70,7 @@ class Refill:
         page_rows: Trades in a full answer.
         pages: Answers read for one hole at most; 1 where the venue has no paging.
         coarse_ns: Unit of the stamps in the history, where it is coarser than on the WebSocket.
+        by_time: Whether the first page begins at a time that we name, so that it always goes back to a hole's begin.
     """
 
     numbered: bool
@@ -78,6 +79,7 @@ class Refill:
     page_rows: int
     pages: int
     coarse_ns: int = 1
+    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,10 @@ class Hole:
 
     Attributes:
         symbol: Symbol code.
-        from_ns: The venue's stamp of the last trade before it, UTC epoch nanoseconds.
+        from_ns: The venue's stamp of the last trade before it, UTC epoch nanoseconds; since when the symbol is
+            followed, if there was none.
         to_ns: The venue's stamp of the first trade after it.
-        after: Number of the last trade before it; 0 where trades are not numbered.
+        after: Number of the last trade before it, its id where trades are not numbered; 0 if there is none.
         before: Number of the first trade after it; 0 where trades are not numbered.
     """
 
@@ -130,7 +133,7 @@ class Hole:
     @property
     def size(self) -> int:
         """Return how many trades are missing; 0 where the numbers do not tell."""
-        return max(0, self.before - self.after - 1)
+        return self.before - self.after - 1 if self.after and self.before else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +203,21 @@ class Decoded:
         ticks: n rows of TICK in frame order, `receive_ns` of their frame, `event_ns` 0.
         rejects: Unreadable frames and rows, in frame order.
         control: Frames that are not market data, in frame order, unread: `Venue.control` reads them.
-        spans: n x 2 int64 beside `ticks`, the first and last number a trade stands for in its symbol's unbroken
-            count; zeros on quotes and where the frame does not say. None where the trade id itself is the number.
+        read_spans: Returns `spans`; None where the trade id itself is the number.
     """
 
     ticks: Rows
     rejects: list[Reject] = field(default_factory=list)
     control: list[bytes] = field(default_factory=list)
-    spans: I64 | None = None
+    read_spans: Callable[[], I64] | None = None
+
+    @property
+    def spans(self) -> I64 | None:
+        """Return n x 2 int64 beside `ticks`, first and last number of each trade in its symbol's unbroken count.
+
+        Zeros on quotes and where the frame does not say. Read at each call: only who looks for holes pays for it.
+        """
+        return None if self.read_spans is None else self.read_spans()
 
 
 class Catalog:
@@ -297,6 +307,7 @@ class Venue(Protocol):
     """`wss://host/path`; the path is kept when the host is replaced (simulator, regional host)."""
     REST_URL: str
     HEARTBEAT: Heartbeat
+    """What holds unless a handshake's reply says otherwise."""
     LIMITS: Limits
     REFILL: Refill
     KLINES: Klines
@@ -304,8 +315,8 @@ class Venue(Protocol):
     def handshake(self) -> str | None:
         """Return the REST path to POST to before connecting (token venues), or None."""
 
-    def endpoint(self, ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-        """Return the URL to connect to, given the base, the handshake's reply and the topics.
+    def endpoint(self, ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+        """Return the URL to connect to and the heartbeat there, given base URL, handshake's reply and topics.
 
         Raises:
             ValueError: The reply is not what the venue documents.

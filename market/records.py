@@ -129,6 +129,19 @@ class Correlation:
 
 
 @dataclass(slots=True)
+class LetGo:
+    """Symbols that the run has let go: nothing more comes of them.
+
+    Attributes:
+        symbols: Symbol codes; their names stay in the table until long after this has reached the sinks.
+        of: What there is no more of: `ticks`, `tk` (HOT rows), `ind` (indicators) or `corr` (correlations).
+    """
+
+    symbols: list[int]
+    of: str
+
+
+@dataclass(slots=True)
 class VenueStatus:
     """State of one venue: `venue:NAME`. Counts are since the session's start."""
 
@@ -152,7 +165,22 @@ class VenueStatus:
     """Median over the last second of receive - event time: how late ticks come beyond the least delay."""
     last_reject: str = ""
     silent_symbols: int = 0
-    """Symbols subscribed and not heard, now."""
+    """Symbols not heard now: subscribed and silent, or without a connection."""
+
+
+@dataclass(slots=True)
+class ReleasedTrades:
+    """Of the trades that the forge released in one go, what its metrics need.
+
+    Attributes:
+        due_ns: n int64, receive time plus the window W: a release cannot be earlier.
+        verdicts: 3 int64, trades by verdict.
+        readmitted: How many earlier wicks were let back in.
+    """
+
+    due_ns: I64
+    verdicts: I64
+    readmitted: int
 
 
 @dataclass(slots=True)

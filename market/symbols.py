@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -70,22 +71,83 @@ def key_group(symbol: str, groups: int = KEY_GROUPS) -> int:
 
 
 class SymbolTable:
-    """Symbols and their codes, fixed at the start of a run: code = place in sorted order.
+    """Symbols and their codes: who has which may change while a run goes on, how many codes there are may not.
+
+    A run's first symbols have the codes 0..n-1, in sorted order. Spare codes follow, as many for each key group, for
+    symbols that come later. A code that is free again waits until all others of its group have been used. Threads
+    of a process share a table; who changes it has a lock of its own.
 
     Attributes:
-        names: All symbols, sorted; `names[code]`.
+        names: The owner of each code, "" without one.
         codes: symbol -> code.
-        groups: n int64, the key group of each code.
+        groups: n int64, the key group of each code, fixed.
+        salts: n int64, a checksum of each owner's name: tells the owners of a code apart.
     """
 
-    def __init__(self, names: Iterable[str], groups: int = KEY_GROUPS) -> None:
-        self.names: tuple[str, ...] = tuple(sorted(set(names)))
-        self.codes: dict[str, int] = {name: code for code, name in enumerate(self.names)}
-        self.groups: I64 = np.array([key_group(name, groups) for name in self.names], np.int64)
+    def __init__(self, names: Iterable[str], groups: int = KEY_GROUPS, *, spare: int = 0) -> None:
+        """Give the names codes; `spare` more are kept free in each key group."""
+        owners = sorted(set(names))
+        of_owners = [key_group(name, groups) for name in owners]
+        self._fill(owners + [""] * (spare * groups), of_owners + [*range(groups)] * spare)
+
+    @classmethod
+    def of(cls, names: Sequence[str], groups: Sequence[int]) -> SymbolTable:
+        """Return a table as it was: the owner and the key group of each code.
+
+        Raises:
+            ValueError: A name is not of the group of its code, or has two.
+        """
+        wrong = [name for name, group in zip(names, groups, strict=True) if name and key_group(name) != group]
+        owners = [name for name in names if name]
+        if wrong or len(set(owners)) < len(owners):
+            message = f"not a table of symbols: {', '.join(wrong) or 'a name has two codes'}"
+            raise ValueError(message)
+        table = cls(())
+        table._fill(list(names), list(groups))
+        return table
+
+    def _fill(self, names: list[str], groups: list[int]) -> None:
+        self.names = names
+        self.codes = {name: code for code, name in enumerate(names) if name}
+        self.groups: I64 = np.array(groups, np.int64)
+        self.salts: I64 = np.array([zlib.crc32(name.encode()) for name in names], np.int64)
+        self._free: defaultdict[int, deque[int]] = defaultdict(deque)
+        for code, (name, group) in enumerate(zip(names, groups, strict=True)):
+            if not name:
+                self._free[group].append(code)
 
     def __len__(self) -> int:
+        """Return how many codes there are, free ones too."""
         return len(self.names)
 
     def of_group(self, group: int) -> I64:
-        """Return the codes of a key group, ascending int64."""
+        """Return the codes of a key group, ascending int64, free ones too."""
         return np.flatnonzero(self.groups == group)
+
+    def has_room(self, name: str) -> bool:
+        """Return whether a symbol would get a code."""
+        return bool(self._free[key_group(name)])
+
+    def take(self, name: str) -> int:
+        """Give a symbol that has none a code of its key group, the one that has been free for longest.
+
+        Raises:
+            ValueError: It has a code, or its group has none left.
+        """
+        if name in self.codes or not self.has_room(name):
+            message = f"{name}: {'has a code' if name in self.codes else 'no code is free in its key group'}"
+            raise ValueError(message)
+        code = self._free[key_group(name)].popleft()
+        self._own(code, name)
+        self.codes[name] = code
+        return code
+
+    def free(self, code: int) -> None:
+        """Take a code back from its owner, once nothing is left of what was known under it."""
+        del self.codes[self.names[code]]
+        self._own(code, "")
+        self._free[int(self.groups[code])].append(code)
+
+    def _own(self, code: int, name: str) -> None:
+        self.names[code] = name
+        self.salts[code] = zlib.crc32(name.encode())

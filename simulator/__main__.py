@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-key", type=Path, default=None, help="its key file")
     add("--burst", action="store_true", help="ready-made frames, for capacity runs")
     add("--ledger", action="store_true", help="write every trade made for a subscriber to trades.csv")
+    add("--ledger-all", action="store_true", help="the same, and every other trade too")
     add("--follow-parent", action="store_true", help="end with the parent process")
     add("--faults", type=_timeline, default=(), help='JSON lines {"at_s": 12.5, "fault": "drop", "venue": "okx", ...}')
     add("--fault-rate", type=_within(0, 6000), default=0.0, help="random faults a minute; default none")
@@ -101,7 +102,7 @@ def main() -> None:
     """Parse the options and run."""
     parser = _parser()
     args = parser.parse_args()
-    if args.ledger and (args.burst or args.rate == 0):
+    if (args.ledger or args.ledger_all) and (args.burst or args.rate == 0):
         parser.error("--ledger needs a paced run: not with --burst or --rate 0")
     if args.tls_key is not None and args.tls_cert is None:
         parser.error("--tls-key needs --tls-cert")
@@ -117,7 +118,8 @@ def main() -> None:
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         burst=args.burst,
-        ledger=args.ledger,
+        ledger=args.ledger or args.ledger_all,
+        ledger_all=args.ledger_all,
         follow_parent=args.follow_parent,
         faults=args.faults,
         fault_seed=args.fault_seed,

@@ -53,6 +53,7 @@ class Options:
     tls_key: Path | None = None
     burst: bool = False
     ledger: bool = False
+    ledger_all: bool = False
     follow_parent: bool = False
     faults: tuple[Entry, ...] = ()
     fault_seed: int = 1
@@ -90,7 +91,9 @@ class Simulator:
             Port(VENUE_TYPES[name](universe, self.market, history), self.stats, paced=options.paced)
             for name in options.venues
         ]
-        self._feed = None if burst else Feed(self.market, history, self.ports, ledger.writelines if ledger else None)
+        for port in self.ports:
+            port.venue.notes_all = options.ledger_all
+        self._feed = None if burst else Feed(self.market, history, self.ports, _noting(ledger) if ledger else None)
         self._burst = Burst(self.market, self.ports, options.rate) if burst else None
         self.control = Control(self.ports, self._fault, paced=not burst)
         for _, order in options.faults:
@@ -227,8 +230,16 @@ def _files(options: Options) -> Iterator[tuple[TextIO, TextIO | None, TextIO]]:
         truth = stack.enter_context((options.data_dir / "wicks.jsonl").open("w"))
         ledger = stack.enter_context((options.data_dir / "trades.csv").open("w")) if options.ledger else None
         if ledger is not None:
-            ledger.write("venue,symbol,trade_id,price,size,fills,sent\n")
+            ledger.write("venue,symbol,trade_id,price,size,fills,sent,stamp_ns\n")
         yield truth, ledger, stack.enter_context((options.data_dir / "faults.jsonl").open("w"))
+
+
+def _noting(ledger: TextIO) -> Callable[[list[str]], None]:
+    def note(lines: list[str]) -> None:
+        ledger.writelines(lines)
+        ledger.flush()  # who reads along sees whole steps
+
+    return note
 
 
 def _factory(port: Port) -> Callable[[], asyncio.Protocol]:

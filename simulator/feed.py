@@ -123,7 +123,7 @@ class Feed:
         return trades, quotes
 
     def _note(self, port: Port, trades: Trades, *, withheld: bool = False) -> None:
-        if self._ledger is not None and (port.clients or port.venue.owed):
+        if self._ledger is not None and (port.clients or port.venue.owed or port.venue.notes_all):
             self._ledger(port.venue.ledger_lines(trades, withheld=withheld))
 
 

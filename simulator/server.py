@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
 
     def beat(self, now_s: float, now_ns: int) -> None:
         """Do what is due once a second."""
-        limit = self.venue.IDLE_S
+        limit = self.venue.idle_s(self)
         if limit is not None and now_s - self._heard_s > limit:
             self.close(1000, "Bye")
         elif not self._closing:

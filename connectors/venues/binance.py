@@ -5,7 +5,7 @@ Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md; fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import nan
 from urllib.parse import quote
 
@@ -174,9 +174,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
     """Return the base URL itself; streams are named by requests, so that they are acknowledged."""
-    return ws_url
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -229,20 +229,46 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    trades: list[_Data] = []
+    quotes: list[_Data] = []
     for at, message in enumerate(messages):
         data = message.data or _raw(batch, at)
         kind = data.e
         if kind == TRADES and data.M is not None:
-            trades.append((at, data.s, data.p, data.q, data.m, data.t, data.T))
+            trades_at.append(at)
+            trades.append(data)
         elif kind == "" and data.u:
-            quotes.append((at, data.s, data.b, data.B, data.a, data.A, 0))
+            quotes_at.append(at)
+            quotes.append(data)
         elif kind == AGGREGATES and data.M is not None:
-            trade_id = data.a if isinstance(data.a, int) else ""
-            trades.append((at, data.s, data.p, data.q, data.m, trade_id, data.T))
+            data.t = data.a if isinstance(data.a, int) else -1
+            trades_at.append(at)
+            trades.append(data)
         else:
             batch.others.append(at)
+    if trades:
+        batch.trades = rows.Trades(
+            trades_at,
+            [trade.s for trade in trades],
+            [trade.p for trade in trades],
+            [trade.q for trade in trades],
+            [trade.m for trade in trades],
+            [trade.t for trade in trades],
+            [trade.T for trade in trades],
+        )
+    if quotes:
+        batch.quotes = rows.Quotes(
+            quotes_at,
+            [quote.s for quote in quotes],
+            [quote.b for quote in quotes],
+            [quote.B for quote in quotes],
+            [quote.a for quote in quotes],
+            [quote.A for quote in quotes],
+            quotes_at,
+        )
 
 
 def _raw(batch: rows.Batch, at: int) -> _Data:
@@ -262,17 +288,25 @@ def decode(frames: Sequence[bytes], receive_ns: I64, catalog: Catalog) -> Decode
 
 
 def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
-    """Return the path of fills from an id on, oldest first, the id included; see `Venue.trades_path`."""
-    first = int(got.ticks["trade_id"][-1]) + 1 if got else hole.after + 1
-    limit = max(1, min(REFILL.page_rows, hole.before - first))
+    """Return the path of fills from an id on, oldest first, the id included; see `Venue.trades_path`.
+
+    Where the first one is not known, each page ends where the one before begins.
+    """
+    before = hole.before
+    if hole.after:
+        first = int(got.ticks["trade_id"][-1]) + 1 if got else hole.after + 1
+    else:
+        before = int(got.ticks["trade_id"][0]) if got else before
+        first = max(1, before - REFILL.page_rows)
+    limit = max(1, min(REFILL.page_rows, before - first))
     return f"/api/v3/historicalTrades?symbol={quote(native)}&fromId={first}&limit={limit}"
 
 
 def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
     """Read a page of fills; see `Venue.trades`."""
     fills = listing.read_list(_FILLS, body, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.qty, f.isBuyerMaker, f.id, f.time) for f in fills]
-    return rows.decode_history(_READING, found, receive_ns, catalog)
+    found = [(f.price, f.qty, f.isBuyerMaker, f.id, f.time) for f in fills]
+    return rows.decode_history(_READING, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

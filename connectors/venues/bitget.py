@@ -5,7 +5,7 @@ Source: Bitget docs, v2 Trading Channel and Depth Channel; frames in tests/captu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 
@@ -190,9 +190,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -245,8 +245,13 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    sold: list[list[_Row]] = []
+    quoted: list[list[_Row]] = []
+    trade_natives: list[str] = []
+    quote_natives: list[str] = []
     for at, message in enumerate(messages):
         arg, data = message.arg, message.data
         channel, native = arg.channel, arg.instId
@@ -256,17 +261,41 @@ def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
                 continue
             native = f"{arg.instType}/{native}"
         if channel == TRADES and data:
+            trades_at.append(at)
+            sold.append(data)
+            trade_natives.append(native)
             if message.action == "snapshot":
                 batch.replayed.append(at)
-            for row in data:
-                trades.append((at, native, row.price, row.size, row.side, row.tradeId, row.ts))
         elif channel == QUOTES and data:
-            for row in data:
-                bid = row.bids[0] if row.bids else _ABSENT
-                ask = row.asks[0] if row.asks else _ABSENT
-                quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, row.ts))
+            quotes_at.append(at)
+            quoted.append(data)
+            quote_natives.append(native)
         else:
             batch.others.append(at)
+    if sold:
+        trades = rows.flat(sold)
+        batch.trades = rows.Trades(
+            rows.beside(trades, sold, trades_at),
+            rows.beside(trades, sold, trade_natives),
+            [trade.price for trade in trades],
+            [trade.size for trade in trades],
+            [trade.side for trade in trades],
+            [trade.tradeId for trade in trades],
+            [trade.ts for trade in trades],
+        )
+    if quoted:
+        quotes = rows.flat(quoted)
+        bids = [quote.bids[0] if quote.bids else _ABSENT for quote in quotes]
+        asks = [quote.asks[0] if quote.asks else _ABSENT for quote in quotes]
+        batch.quotes = rows.Quotes(
+            rows.beside(quotes, quoted, quotes_at),
+            rows.beside(quotes, quoted, quote_natives),
+            [bid.price for bid in bids],
+            [bid.size for bid in bids],
+            [ask.price for ask in asks],
+            [ask.size for ask in asks],
+            [quote.ts for quote in quotes],
+        )
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_ms, control)
@@ -297,8 +326,8 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     """Read a page of fills; see `Venue.trades`."""
     page = listing.read_list(_FILLS, body, NAME, "page of trades")
     listing.check_code(page.code, "00000", page.msg, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.tradeId, f.ts) for f in page.data or []]
-    return rows.decode_history(_HISTORY, found, receive_ns, catalog)
+    found = [(f.price, f.size, f.side, f.tradeId, f.ts) for f in page.data or []]
+    return rows.decode_history(_HISTORY, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

@@ -6,14 +6,14 @@ Source: bybit-exchange/docs, docs/v5/websocket/public and docs/v5/market; frames
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import nan
 
 import msgspec
 
 from connectors import listing, rows
 from connectors.times import from_ms
-from connectors.topics import split
+from connectors.topics import bounds, split
 from connectors.venue import (
     Catalog,
     Control,
@@ -57,15 +57,15 @@ QUOTES = "orderbook.1"
 SIDE = {"Buy": BUY, "Sell": SELL}
 """The taker's side."""
 
-_TRADES_OF = f"{TRADES}."
-_QUOTES_OF = f"{QUOTES}."
+_TRADES_FROM, _TRADES_TO = bounds(f"{TRADES}.")
+_QUOTES_FROM, _QUOTES_TO = bounds(f"{QUOTES}.")
 _NAMED = re.compile(r"(?:publicTrade|orderbook\.1)\.([^\]\s,]+)")
 
 
 class _Trade(msgspec.Struct, gc=False):
     """`{"i":"2290000001203630617","T":1788488776839,"p":"80694.4","v":"0.000136","S":"Buy","seq":1,"s":"BTCUSDT"}`.
 
-    `L`, the tick direction, is sent for derivatives only.
+    `L`, the tick direction, is sent for derivatives only: a frame that has it is not ours, and does not decode.
     """
 
     i: str = ""
@@ -74,7 +74,7 @@ class _Trade(msgspec.Struct, gc=False):
     v: float | None = nan
     S: str = ""
     s: str = ""
-    L: str = ""
+    L: None = None
 
 
 class _Level(msgspec.Struct, array_like=True, gc=False):
@@ -102,9 +102,12 @@ class _Message(msgspec.Struct, gc=False):
     """
 
     topic: str = ""
-    ts: int = 0
     data: list[_Trade] | _Book | None = None
     cts: int = 0
+
+
+class _Sent(msgspec.Struct):
+    ts: int = 0
 
 
 class _Answer(msgspec.Struct):
@@ -199,6 +202,7 @@ class _Klines(msgspec.Struct):
 
 
 _MESSAGE = msgspec.json.Decoder(_Message, strict=False)
+_SENT = msgspec.json.Decoder(_Sent, strict=False)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _PAIRS = msgspec.json.Decoder(_Pairs)
 _STATISTICS = msgspec.json.Decoder(_Statistics)
@@ -212,9 +216,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -267,19 +271,50 @@ def control(frame: bytes) -> Control | None:
     return Control("refusal", message.req_id, named[1] if named else "", text=message.ret_msg)
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    sold: list[list[_Trade]] = []
+    books: list[_Book] = []
     for at, message in enumerate(messages):
         topic, data = message.topic, message.data
-        if topic.startswith(_TRADES_OF) and type(data) is list and data and not data[0].L:
-            for row in data:
-                trades.append((at, row.s, row.p, row.v, row.S, row.i, row.T))
-        elif topic.startswith(_QUOTES_OF) and type(data) is _Book:
-            bid = data.b[0] if data.b else _ABSENT
-            ask = data.a[0] if data.a else _ABSENT
-            quotes.append((at, data.s, bid.price, bid.size, ask.price, ask.size, message.cts or message.ts))
+        if _TRADES_FROM < topic < _TRADES_TO and type(data) is list and data:
+            trades_at.append(at)
+            sold.append(data)
+        elif _QUOTES_FROM < topic < _QUOTES_TO and type(data) is _Book:
+            quotes_at.append(at)
+            books.append(data)
         else:
             batch.others.append(at)
+    if sold:
+        trades = rows.flat(sold)
+        batch.trades = rows.Trades(
+            rows.beside(trades, sold, trades_at),
+            [trade.s for trade in trades],
+            [trade.p for trade in trades],
+            [trade.v for trade in trades],
+            [trade.S for trade in trades],
+            [trade.i for trade in trades],
+            [trade.T for trade in trades],
+        )
+    if books:
+        bids = [book.b[0] if book.b else _ABSENT for book in books]
+        asks = [book.a[0] if book.a else _ABSENT for book in books]
+        batch.quotes = rows.Quotes(
+            quotes_at,
+            [book.s for book in books],
+            [bid.price for bid in bids],
+            [bid.size for bid in bids],
+            [ask.price for ask in asks],
+            [ask.size for ask in asks],
+            [messages[at].cts or _sent_ms(batch.frames[at]) for at in quotes_at],
+        )
+
+
+def _sent_ms(frame: bytes) -> int:
+    """Return when the venue sent a frame: all the time there is in books of 2023."""
+    sent = rows.read_one(_SENT, frame)
+    return 0 if sent is None else sent.ts
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_ms, control)
@@ -299,8 +334,8 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     """Read the newest trades; see `Venue.trades`."""
     page = listing.read_list(_FILLS, body, NAME, "page of trades")
     listing.check_code(page.retCode, 0, page.retMsg, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.execId, f.time) for f in page.result.fills]
-    return rows.decode_history(_READING, found, receive_ns, catalog)
+    found = [(f.price, f.size, f.side, f.execId, f.time) for f in page.result.fills]
+    return rows.decode_history(_READING, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

@@ -6,12 +6,14 @@ Source: Gate docs, Spot WebSocket v4 `spot.trades` and `spot.book_ticker`; frame
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from math import nan
 
 import msgspec
 
 from connectors import listing, rows
+from connectors.columns import spans_of, spans_to
 from connectors.times import from_decimal_ms, from_ms
 from connectors.topics import by_channel
 from connectors.venue import (
@@ -172,9 +174,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -237,20 +239,44 @@ def _named(message: _Answer) -> str:
     return message.payload[0] if message.payload and len(message.payload) == 1 else ""
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes, spans = batch.trades, batch.quotes, batch.spans
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    trades: list[_Row] = []
+    quotes: list[_Row] = []
     for at, message in enumerate(messages):
         channel, row = message.channel, message.result
         if row is None or message.event != UPDATE:
             batch.others.append(at)
         elif channel == TRADES:
-            trades.append((at, row.currency_pair, row.price, row.amount, row.side, row.id, row.create_time_ms))
-            first, _, last = row.range.partition("-")
-            spans.append((rows.whole(first), rows.whole(last)))
+            trades_at.append(at)
+            trades.append(row)
         elif channel == QUOTES:
-            quotes.append((at, row.s, row.b, row.B, row.a, row.A, row.t))
+            quotes_at.append(at)
+            quotes.append(row)
         else:
             batch.others.append(at)
+    if trades:
+        batch.trades = rows.Trades(
+            trades_at,
+            [trade.currency_pair for trade in trades],
+            [trade.price for trade in trades],
+            [trade.amount for trade in trades],
+            [trade.side for trade in trades],
+            [trade.id for trade in trades],
+            [trade.create_time_ms for trade in trades],
+        )
+        batch.read_spans = partial(spans_of, [trade.range for trade in trades])
+    if quotes:
+        batch.quotes = rows.Quotes(
+            quotes_at,
+            [quote.s for quote in quotes],
+            [quote.b for quote in quotes],
+            [quote.B for quote in quotes],
+            [quote.a for quote in quotes],
+            [quote.A for quote in quotes],
+            [quote.t for quote in quotes],
+        )
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_decimal_ms, from_ms, control)
@@ -272,9 +298,9 @@ def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
 def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
     """Read a page of single fills; see `Venue.trades`."""
     fills = listing.read_list(_FILLS, body, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.amount, f.side, f.id, f.create_time_ms) for f in fills]
-    numbers = [rows.whole(fill.sequence_id) for fill in fills]
-    return rows.decode_history(_READING, found, receive_ns, catalog, list(zip(numbers, numbers, strict=True)))
+    found = [(f.price, f.amount, f.side, f.id, f.create_time_ms) for f in fills]
+    read_spans = partial(spans_to, [f.sequence_id for f in fills], [1] * len(fills))
+    return rows.decode_history(_READING, native, found, receive_ns, catalog, read_spans)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

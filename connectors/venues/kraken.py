@@ -5,7 +5,7 @@ Source: docs.kraken.com, spot WebSocket v2 `trade` and `ticker`; frames in tests
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 
@@ -41,7 +41,7 @@ LIMITS = Limits(
     topics_per_message=100, topics_per_connection=1000, messages_per_s=1.0, connections_per_window=(150, 600.0)
 )
 """No bounds are stated; the allowed rate is dynamic and unpublished, one request a second is a safe pace."""
-REFILL = Refill(numbered=True, requests=1, per_s=1.0, page_rows=1000, pages=20)
+REFILL = Refill(numbered=True, requests=1, per_s=1.0, page_rows=1000, pages=20, by_time=True)
 """About one request a second an address and pair is safe; `trade_id` rises by one a symbol."""
 KLINES = Klines(
     {60: "1", 300: "5", 900: "15", 3_600: "60", 14_400: "240", 86_400: "1440"}, rows=720, requests=2, per_s=2.0
@@ -187,9 +187,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -248,20 +248,45 @@ def control(frame: bytes) -> Control | None:
     return Control("error", key, message.symbol, text=text) if text else None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    sold: list[list[_Row]] = []
+    quoted: list[list[_Row]] = []
     for at, message in enumerate(messages):
-        channel = message.channel
-        if channel == TRADES and message.data:
+        channel, data = message.channel, message.data
+        if channel == TRADES and data:
+            trades_at.append(at)
+            sold.append(data)
             if message.type == "snapshot":
                 batch.replayed.append(at)
-            for row in message.data:
-                trades.append((at, row.symbol, row.price, row.qty, row.side, row.trade_id, row.timestamp))
-        elif channel == QUOTES and message.data:
-            for row in message.data:
-                quotes.append((at, row.symbol, row.bid, row.bid_qty, row.ask, row.ask_qty, row.timestamp))
+        elif channel == QUOTES and data:
+            quotes_at.append(at)
+            quoted.append(data)
         else:
             batch.others.append(at)
+    if sold:
+        trades = rows.flat(sold)
+        batch.trades = rows.Trades(
+            rows.beside(trades, sold, trades_at),
+            [trade.symbol for trade in trades],
+            [trade.price for trade in trades],
+            [trade.qty for trade in trades],
+            [trade.side for trade in trades],
+            [trade.trade_id for trade in trades],
+            [trade.timestamp for trade in trades],
+        )
+    if quoted:
+        quotes = rows.flat(quoted)
+        batch.quotes = rows.Quotes(
+            rows.beside(quotes, quoted, quotes_at),
+            [quote.symbol for quote in quotes],
+            [quote.bid for quote in quotes],
+            [quote.bid_qty for quote in quotes],
+            [quote.ask for quote in quotes],
+            [quote.ask_qty for quote in quotes],
+            [quote.timestamp for quote in quotes],
+        )
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_rfc3339, from_rfc3339, control)
@@ -290,10 +315,8 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     listing.check_code(page.error, [], " ".join(page.error), NAME, "page of trades")
     pair = next((name for name in page.result if name != "last"), "")
     fills = listing.read_list(_FILL_LIST, bytes(page.result[pair]) if pair else b"[]", NAME, "page of trades")
-    found: list[rows.TradeRow] = [
-        (0, native, f.price, f.volume, f.side, f.trade_id, round(f.time * 1e6) * 1000) for f in fills
-    ]
-    return rows.decode_history(_HISTORY, found, receive_ns, catalog)
+    found = [(f.price, f.volume, f.side, f.trade_id, round(f.time * 1e6) * 1000) for f in fills]
+    return rows.decode_history(_HISTORY, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

@@ -5,7 +5,8 @@ Source: KuCoin docs, classic spot WebSocket and its introduction; frames in test
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from math import nan
 from urllib.parse import urlencode, urlsplit
 
@@ -13,7 +14,7 @@ import msgspec
 
 from connectors import listing, rows
 from connectors.times import from_ms, from_ns
-from connectors.topics import by_channel
+from connectors.topics import bounds, by_channel
 from connectors.venue import (
     Catalog,
     Control,
@@ -36,7 +37,11 @@ WS_URL = "wss://ws-api-spot.kucoin.com/"
 REST_URL = "https://api.kucoin.com"
 
 HEARTBEAT = Heartbeat(ping=b'{"id":"ping","type":"ping"}', every_s=18.0, pong_s=10.0, silence_s=40.0)
-"""`pingInterval` and `pingTimeout` of the handshake's reply."""
+"""Where the handshake's reply does not say otherwise, by `pingInterval` and `pingTimeout`."""
+_QUIET_S = 12.0
+"""A link may be silent for this much longer than a ping and its answer take."""
+_PING_S = (1.0, 50.0)
+"""Bounds of what we take from a reply: a socket without any message of ours is closed after about 60 s."""
 LIMITS = Limits(
     topics_per_message=100,
     topics_per_connection=300,
@@ -64,6 +69,11 @@ SIDE = {"buy": BUY, "sell": SELL}
 _GOOD = "200000"
 _REFUSED = {"404", "509"}
 """The topic is unknown; too many subscriptions."""
+
+_TRADES_FROM, _TRADES_TO = bounds(f"{TRADES}:")
+_QUOTES_FROM, _QUOTES_TO = bounds(f"{QUOTES}:")
+_TICKERS_FROM, _TICKERS_TO = bounds(f"{TICKERS}:")
+_QUOTES_CUT, _TICKERS_CUT = len(_QUOTES_FROM), len(_TICKERS_FROM)
 
 
 class _Level(msgspec.Struct, array_like=True, gc=False):
@@ -122,6 +132,8 @@ class _Answer(msgspec.Struct):
 
 class _Server(msgspec.Struct):
     endpoint: str
+    pingInterval: float = HEARTBEAT.every_s * 1000
+    pingTimeout: float = HEARTBEAT.pong_s * 1000
 
 
 class _Token(msgspec.Struct):
@@ -130,7 +142,10 @@ class _Token(msgspec.Struct):
 
 
 class _Bullet(msgspec.Struct):
-    """`{"code":"200000","data":{"token":"2neAiu...","instanceServers":[{"endpoint":"wss://...","pingInterval":18000}]}}`."""
+    """`{"code":"200000","data":{"token":"2neAiu...","instanceServers":[{"endpoint":"wss://...","pingInterval":18000}]}}`.
+
+    Beside `pingInterval` there is `pingTimeout`, both in milliseconds.
+    """
 
     code: str
     data: _Token | None = None
@@ -224,17 +239,20 @@ def handshake() -> str | None:
     return "/api/v1/bullet-public"
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the first server of the handshake's reply with its token; see `Venue.endpoint`."""
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the first server of the handshake's reply, with its token and its ping times; see `Venue.endpoint`."""
     bullet = listing.read_list(_BULLET, reply or b"", NAME, "token")
     listing.check_code(bullet.code, _GOOD, bullet.msg, NAME, "token")
     if bullet.data is None or not bullet.data.instanceServers:
         message = f"{NAME}: the token's reply names no server"
         raise ValueError(message)
-    url = bullet.data.instanceServers[0].endpoint
+    server = bullet.data.instanceServers[0]
+    url = server.endpoint
     if not urlsplit(url).path:
         url += "/"  # without a path the upgrade is answered with 400
-    return f"{url}?{urlencode({'token': bullet.data.token, 'connectId': 'mie'})}"
+    every_s, pong_s = (min(max(ms / 1000, _PING_S[0]), _PING_S[1]) for ms in (server.pingInterval, server.pingTimeout))
+    heartbeat = replace(HEARTBEAT, every_s=every_s, pong_s=pong_s, silence_s=every_s + pong_s + _QUIET_S)
+    return f"{url}?{urlencode({'token': bullet.data.token, 'connectId': 'mie'})}", heartbeat
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -291,23 +309,58 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    trades: list[_Data] = []
+    quotes: list[_Data] = []
+    natives: list[str] = []
     for at, message in enumerate(messages):
-        channel, _, native = message.topic.partition(":")
-        data = message.data
+        topic, data = message.topic, message.data
         if type(data) is not _Data:
             batch.others.append(at)
-        elif channel == TRADES:
-            trades.append((at, data.symbol, data.price, data.size, data.side, data.tradeId, data.time))
-        elif channel == QUOTES:
-            bid, ask = data.bids or _ABSENT, data.asks or _ABSENT
-            quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, data.timestamp))
-        elif channel == TICKERS:
-            native = message.subject if native == "all" else native
-            quotes.append((at, native, data.bestBid, data.bestBidSize, data.bestAsk, data.bestAskSize, 0))
+        elif _QUOTES_FROM < topic < _QUOTES_TO:
+            quotes_at.append(at)
+            quotes.append(data)
+            natives.append(topic[_QUOTES_CUT:])
+        elif _TRADES_FROM < topic < _TRADES_TO:
+            trades_at.append(at)
+            trades.append(data)
+        elif _TICKERS_FROM < topic < _TICKERS_TO:
+            quotes_at.append(at)
+            quotes.append(_of_ticker(data))
+            native = topic[_TICKERS_CUT:]
+            natives.append(message.subject if native == "all" else native)
         else:
             batch.others.append(at)
+    if trades:
+        batch.trades = rows.Trades(
+            trades_at,
+            [trade.symbol for trade in trades],
+            [trade.price for trade in trades],
+            [trade.size for trade in trades],
+            [trade.side for trade in trades],
+            [trade.tradeId for trade in trades],
+            [trade.time for trade in trades],
+        )
+    if quotes:
+        bids = [quote.bids or _ABSENT for quote in quotes]
+        asks = [quote.asks or _ABSENT for quote in quotes]
+        batch.quotes = rows.Quotes(
+            quotes_at,
+            natives,
+            [bid.price for bid in bids],
+            [bid.size for bid in bids],
+            [ask.price for ask in asks],
+            [ask.size for ask in asks],
+            [quote.timestamp for quote in quotes],
+        )
+
+
+def _of_ticker(data: _Data) -> _Data:
+    """Return a ticker as best levels, without a time."""
+    bid, ask = _Level(data.bestBid, data.bestBidSize), _Level(data.bestAsk, data.bestAskSize)
+    return _Data(bids=bid, asks=ask)
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ns, from_ms, control)
@@ -327,8 +380,8 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     """Read the last trades; see `Venue.trades`."""
     page = listing.read_list(_FILLS, body, NAME, "page of trades")
     listing.check_code(page.code, _GOOD, page.msg, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.sequence, f.time) for f in page.data or []]
-    return rows.decode_history(_READING, found, receive_ns, catalog)
+    found = [(f.price, f.size, f.side, f.sequence, f.time) for f in page.data or []]
+    return rows.decode_history(_READING, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

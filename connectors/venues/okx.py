@@ -6,12 +6,14 @@ Source: OKX API v5 documentation, public channels `trades` and `bbo-tbt`; frames
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from math import nan
 
 import msgspec
 
 from connectors import listing, rows
+from connectors.columns import spans_to
 from connectors.times import from_ms
 from connectors.topics import split
 from connectors.venue import (
@@ -184,9 +186,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -243,23 +245,52 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes, spans = batch.trades, batch.quotes, batch.spans
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
+    sold: list[list[_Row]] = []
+    quoted: list[list[_Row]] = []
+    trade_natives: list[str] = []
+    quote_natives: list[str] = []
     for at, message in enumerate(messages):
-        arg = message.arg
+        arg, data = message.arg, message.data
         channel, native = arg.channel, arg.instId
-        if channel == TRADES and message.data:
-            for row in message.data:
-                trades.append((at, native, row.px, row.sz, row.side, row.tradeId, row.ts))
-                last = rows.whole(row.tradeId)
-                spans.append((last - row.count + 1, last))
-        elif channel == QUOTES and message.data:
-            for row in message.data:
-                bid = row.bids[0] if row.bids else _ABSENT
-                ask = row.asks[0] if row.asks else _ABSENT
-                quotes.append((at, native, bid.price, bid.size, ask.price, ask.size, row.ts))
+        if channel == TRADES and data:
+            trades_at.append(at)
+            sold.append(data)
+            trade_natives.append(native)
+        elif channel == QUOTES and data:
+            quotes_at.append(at)
+            quoted.append(data)
+            quote_natives.append(native)
         else:
             batch.others.append(at)
+    if sold:
+        trades = rows.flat(sold)
+        ids = [trade.tradeId for trade in trades]
+        batch.trades = rows.Trades(
+            rows.beside(trades, sold, trades_at),
+            rows.beside(trades, sold, trade_natives),
+            [trade.px for trade in trades],
+            [trade.sz for trade in trades],
+            [trade.side for trade in trades],
+            ids,
+            [trade.ts for trade in trades],
+        )
+        batch.read_spans = partial(spans_to, ids, [trade.count for trade in trades])
+    if quoted:
+        quotes = rows.flat(quoted)
+        bids = [quote.bids[0] if quote.bids else _ABSENT for quote in quotes]
+        asks = [quote.asks[0] if quote.asks else _ABSENT for quote in quotes]
+        batch.quotes = rows.Quotes(
+            rows.beside(quotes, quoted, quotes_at),
+            rows.beside(quotes, quoted, quote_natives),
+            [bid.price for bid in bids],
+            [bid.size for bid in bids],
+            [ask.price for ask in asks],
+            [ask.size for ask in asks],
+            [quote.ts for quote in quotes],
+        )
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_ms, from_ms, control)
@@ -280,8 +311,8 @@ def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decod
     """Read a page of single fills; see `Venue.trades`."""
     page = listing.read_list(_FILLS, body, NAME, "page of trades")
     listing.check_code(page.code, "0", page.msg, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.px, f.sz, f.side, f.tradeId, f.ts) for f in page.data]
-    return rows.decode_history(_READING, found, receive_ns, catalog)
+    found = [(f.px, f.sz, f.side, f.tradeId, f.ts) for f in page.data]
+    return rows.decode_history(_READING, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

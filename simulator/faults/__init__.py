@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from simulator.faults.answers import HttpError, LatePong, NoPong
+from simulator.faults.answers import HttpError, LatePong, NoPong, PingTimes
 from simulator.faults.frames import Garbage, HugeFrame, Truncated, UnknownChannel, WrongTypes
 from simulator.faults.links import Close, Drop, HalfOpen, Refuse, SlowRead, TokenExpiry
 from simulator.faults.listings import ClockStep, Delisted, Halted, Listed
@@ -21,6 +21,7 @@ CATALOGUE: Final[dict[str, type[Fault]]] = {
     "http_error": HttpError,
     "late_pong": LatePong,
     "no_pong": NoPong,
+    "ping_times": PingTimes,
     "garbage": Garbage,
     "truncated": Truncated,
     "unknown_channel": UnknownChannel,

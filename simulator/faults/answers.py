@@ -1,10 +1,11 @@
-"""Faults of what the venue answers: HTTP refusals, pongs that come late or not at all."""
+"""Faults of what the venue answers: HTTP refusals, pongs that come late or not at all, other ping times."""
 
 from __future__ import annotations
 
 import math
 
 from simulator.faults.order import Choice, Fault, Number
+from simulator.venues.kucoin import PING_TIMES_MS, Kucoin
 
 
 class HttpError(Fault):
@@ -52,3 +53,22 @@ class NoPong(LatePong):
 
     def _delay_s(self) -> float:
         return math.inf
+
+
+class PingTimes(Fault):
+    """Tokens name other ping times; who connects with one and does not keep to them is sent away."""
+
+    SAYS = "hand out tokens with other ping times, and close connections made with them that are silent for longer"
+    PARAMS = {"interval_ms": Number(2000, 1000, 60_000), "timeout_ms": Number(1000, 500, 60_000)}  # noqa: RUF012
+    LASTS_S = 30.0
+    VENUES = ("kucoin",)
+
+    def begin(self) -> None:
+        """Change what tokens say."""
+        assert isinstance(self.venue, Kucoin)
+        self.venue.ping_times_ms = (int(self.params["interval_ms"]), int(self.params["timeout_ms"]))
+
+    def end(self) -> None:
+        """Say what is usual; connections made meanwhile keep their times."""
+        assert isinstance(self.venue, Kucoin)
+        self.venue.ping_times_ms = PING_TIMES_MS

@@ -79,7 +79,8 @@ class UnknownChannel(Spoiled):
 
     def make(self, payload: str) -> str:
         """Rename the channel."""
-        channel = next((name for name in self.venue.CHANNELS if name in payload), "")
+        named = [name for name in self.venue.CHANNELS if name in payload]
+        channel = min(named, key=payload.index, default="")  # a later one may be part of a field's name
         return payload.replace(channel, "nosuchchannel", 1) if channel else '{"channel":"nosuchchannel","data":[]}'
 
 

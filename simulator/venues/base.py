@@ -96,6 +96,7 @@ class Venue:
         sizes: By symbol: the texts of all sizes.
         routes: Where frames go.
         owed: Symbols whose subscriber was lost and has not come back: their trades are in the ledger all the same.
+        notes_all: Whether the ledger has all trades, also those that nobody wants.
         halted: Symbols listed but not trading.
         log: The trades made, for REST.
         remembers: Whether trades are kept for replays to new subscribers (not in capacity runs).
@@ -129,6 +130,7 @@ class Venue:
         self.sizes = [self._size_texts(s) if s in self.listing else [] for s in range(count)]
         self.routes: Routes = self.empty_routes()
         self.owed: set[int] = set()
+        self.notes_all = False
         self.halted: set[int] = set()
         self._off: dict[int, int] = {}
         self._budget = Budget(self.LIMITS)
@@ -191,6 +193,10 @@ class Venue:
             return Reply(self.refusal(self.OVER_STATUS), self.OVER_STATUS, headers)
         reply = self.rest(request, now_ns)
         return Reply(reply.body, reply.status, {**headers, **reply.headers}) if headers else reply
+
+    def idle_s(self, peer: Peer) -> float | None:
+        """Return after how many seconds without a word a client is sent away; None for never."""
+        return self.IDLE_S
 
     def is_ping(self, text: str) -> bool:
         """Return whether a client's frame is a ping."""
@@ -264,18 +270,19 @@ class Venue:
         self.quotes(self.market.present_quote(self.listing[symbol], now_ns), routes)
 
     def ledger_lines(self, rows: Trades, *, withheld: bool = False) -> list[str]:
-        """Return a CSV line for each trade that somebody is subscribed to, or was when the link was lost.
+        """Return a CSV line for each trade that somebody is subscribed to, or was when the link was lost; or for all.
 
-        The last column is 1 if the trade is being sent to at least one client.
+        `sent` is 1 if the trade is being sent to at least one client, 0 if not, -1 if nobody wants it; `stamp_ns` is
+        the venue's stamp.
         """
         route, owed, name = self.routes[self.CHANNELS[0]], self.owed, self.NAME
         symbols = self.universe.symbols
-        columns = (rows.symbol, rows.price, rows.size, rows.trade_id, rows.fills)
+        columns = (rows.symbol, rows.price, rows.size, rows.trade_id, rows.fills, rows.stamp_ns)
         return [
             f"{name},{symbols[s]},{trade_id},{self.prices[s][price]},{self.sizes[s][size]},{fills},"
-            f"{1 if route[s] and not withheld else 0}\n"
-            for s, price, size, trade_id, fills in zip(*columns, strict=True)
-            if route[s] or s in owed
+            f"{(0 if withheld else 1) if route[s] else 0 if s in owed else -1},{stamp_ns}\n"
+            for s, price, size, trade_id, fills, stamp_ns in zip(*columns, strict=True)
+            if route[s] or s in owed or self.notes_all
         ]
 
     def fills_of(self, native: str) -> Rows | None:

@@ -230,7 +230,8 @@ class Bybit(Venue):
         }
 
     def _klines(self, query: dict[str, str], now_ns: int) -> Reply:
-        name, interval = query.get("symbol", ""), interval_seconds(query.get("interval", ""))
+        text = query.get("interval", "")
+        name, interval = query.get("symbol", ""), interval_seconds("1D" if text == "D" else text)
         if interval is None or name not in self.symbol_of:
             stamp = self.stamp(now_ns) // _MS
             words = "Invalid period!" if interval is None else "Not supported symbols"

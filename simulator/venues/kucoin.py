@@ -33,6 +33,8 @@ from simulator.venues.base import (
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 TOKEN_LIFE_NS: Final = 24 * 3600 * _S
+PING_TIMES_MS: Final = (18_000, 10_000)
+"""`pingInterval` and `pingTimeout` of a token."""
 _MOST_TOKENS: Final = 4096
 _MOST_TOPICS: Final = 100
 _MOST_RECENT: Final = 100
@@ -59,9 +61,10 @@ class Kucoin(Venue):
 
     def __init__(self, universe: Universe, market: Market, history: History) -> None:
         super().__init__(universe, market, history)
-        self._tokens: OrderedDict[str, int] = OrderedDict()
-        """Token -> when it expires; bound `_MOST_TOKENS`, oldest out."""
+        self._tokens: OrderedDict[str, tuple[int, float | None]] = OrderedDict()
+        """Token -> when it expires, and how long its client may be silent; bound `_MOST_TOKENS`, oldest out."""
         self.token_life_ns = TOKEN_LIFE_NS
+        self.ping_times_ms = PING_TIMES_MS
         self._last = {s: (self.price_text(s, mid), self.sizes[s][0], 0) for s, _, mid, _ in self.listed()}
 
     def native_of(self, base: str) -> str:
@@ -130,10 +133,16 @@ class Kucoin(Venue):
 
     def opened(self, peer: Peer, query: dict[str, str], now_ns: int) -> None:
         """Welcome, or refuse a bad token."""
-        if self._tokens.get(query.get("token", ""), 0) <= now_ns:
+        expires_ns, peer.options["idle_s"] = self._tokens.get(query.get("token", ""), (0, self.IDLE_S))
+        if expires_ns <= now_ns:
             self._refuse(peer, query.get("connectId", ""), "token is invalid")
             return
         peer.send(compact({"id": query.get("connectId") or peer.tag[:10], "type": "welcome"}))
+
+    def idle_s(self, peer: Peer) -> float | None:
+        """Usually a minute; where a token's ping times are not the usual ones, no longer than these."""
+        found: float | None = peer.options.get("idle_s", self.IDLE_S)
+        return found
 
     def received(self, peer: Peer, text: str, now_ns: int) -> None:
         """Ping, subscribe and unsubscribe."""
@@ -235,15 +244,18 @@ class Kucoin(Venue):
         if request.method != "POST":
             return Reply({"code": "405000", "msg": "Request method 'GET' is not supported"})
         token = f"2neAiuYvAU61{secrets.token_urlsafe(48)}=="
-        self._tokens[token] = now_ns + self.token_life_ns
+        interval_ms, timeout_ms = self.ping_times_ms
+        usual = self.ping_times_ms == PING_TIMES_MS
+        idle_s = self.IDLE_S if usual else (interval_ms + timeout_ms) / 1000
+        self._tokens[token] = (now_ns + self.token_life_ns, idle_s)
         if len(self._tokens) > _MOST_TOKENS:
             self._tokens.popitem(last=False)
         server = {
             "endpoint": f"{request.ws_base}/",
             "encrypt": True,
             "protocol": "websocket",
-            "pingInterval": 18000,
-            "pingTimeout": 10000,
+            "pingInterval": interval_ms,
+            "pingTimeout": timeout_ms,
         }
         return _ok({"token": token, "instanceServers": [server]})
 

@@ -1,14 +1,53 @@
-"""Configurations for collectors on a simulator, and partitions driven by hand."""
+"""Configurations for collectors, a trade and a recording to go with them, and partitions driven by hand."""
 
+import json
 import time
 from dataclasses import dataclass, field
 
+from connectors.frame_files import read_frames
 from connectors.pipe import CollectorConfig, Endpoint
 from connectors.universe import find
 from market.schema import END_OF_INPUT
 from market.venues import VENUE_CODES
 from market.venues import VENUES as NAMES
 from tests.connectors.peers import DEADLINE_S
+from tests.connectors.ticks import START_NS
+
+SYMBOLS = ["BTC-USDT", "ETH-USDT"]
+NATIVES = {"binance": {"BTC-USDT": "BTCUSDT", "ETH-USDT": "ETHUSDT"}, "okx": {"BTC-USDT": "BTC-USDT"}}
+
+
+def config(url="ws://127.0.0.1:9", **options):
+    endpoints = {name: Endpoint(url, "http://127.0.0.1:9") for name in NATIVES}
+    return CollectorConfig(SYMBOLS, NATIVES, endpoints, seed=1, **options)
+
+
+def trade(number, native="BTCUSDT"):
+    data = {
+        "e": "trade", "E": 1790000000000, "s": native, "t": number, "p": "61837.63", "q": "0.02",
+        "T": 1790000000000, "m": True, "M": True,
+    }  # fmt: skip
+    return json.dumps({"stream": f"{native.lower()}@trade", "data": data}, separators=(",", ":")).encode()
+
+
+class Wall:
+    """A wall clock moved by hand."""
+
+    def __init__(self):
+        self.now_ns = START_NS
+
+    def __call__(self):
+        return self.now_ns
+
+
+def recorded(directory, name="binance"):
+    """Return (receive time, frame) of all that is on disk."""
+    return [
+        pair
+        for path in sorted((directory / name).iterdir())
+        for chunk in read_frames(path)
+        for pair in zip((chunk.receive_ns - START_NS).tolist(), chunk.frames, strict=True)
+    ]
 
 
 def config_of(simulator, folder, venues=NAMES, wanted="top:5", context=None, **options):

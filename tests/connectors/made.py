@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from websockets.exceptions import ConnectionClosed
 
 from connectors.clock import ReceiveClock
-from connectors.collector import VenueFeed
+from connectors.feed import VenueFeed
 from connectors.pipe import CollectorConfig, Endpoint
 from tests.connectors.ticks import START_NS
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 import random
 import time
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
@@ -91,6 +92,64 @@ def test_a_hole_is_filled_with_exactly_what_is_missing(quiet_simulator, tmp_path
     assert (ticks["kind"] == TRADE).all()
 
 
+@pytest.mark.parametrize("name", ["bybit", "kucoin"])
+def test_a_hole_longer_than_the_reach_is_a_gap_up_to_the_oldest_trade_there_is(
+    quiet_simulator, tmp_path, monkeypatch, name
+):
+    """Its history is one page, of 60 trades or 100; the simulator is too young for that many."""
+    monkeypatch.setattr(VENUES[name], "REFILL", replace(VENUES[name].REFILL, page_rows=40))
+    config = config_of(quiet_simulator, tmp_path, (name,), "top:3")
+    catalog = Catalog(config.natives[name], {symbol: code for code, symbol in enumerate(config.symbols)})
+    old, _ = history_of(quiet_simulator, name, catalog.natives[config.symbols[1]], catalog)
+    oldest_ns, newest_ns = int(old["exchange_ns"][0]), int(old["exchange_ns"][-1])
+    hole = Hole(1, oldest_ns - 1_000_000_000, newest_ns)
+    refill = a_refill(name, catalog, quiet_simulator.endpoints[name]["rest"])
+    ticks, (gap,) = run(refilled(refill, hole))
+    assert (gap.filled, gap.from_ns, gap.to_ns) == (False, hole.from_ns, oldest_ns)
+    assert set(ticks["trade_id"].tolist()) == set(old["trade_id"].tolist())
+
+
+@pytest.mark.parametrize("pages", ["one page", "many"])
+@pytest.mark.parametrize("name", VENUES)
+def test_a_symbol_that_had_no_trade_is_looked_up_from_when_it_was_followed(
+    quiet_simulator, tmp_path, monkeypatch, name, pages
+):
+    """No number is known before the hole: its begin is a time between two trades."""
+    config = config_of(quiet_simulator, tmp_path, (name,), "top:3")
+    codes = {symbol: code for code, symbol in enumerate(config.symbols)}
+    catalog = Catalog(config.natives[name], codes)
+    native = catalog.natives[config.symbols[2]]
+    old, numbers = history_of(quiet_simulator, name, native, catalog)
+    if pages == "many" and VENUES[name].REFILL.pages > 1:
+        monkeypatch.setattr(VENUES[name], "REFILL", replace(VENUES[name].REFILL, page_rows=7))
+    refill = a_refill(name, catalog, quiet_simulator.endpoints[name]["rest"])
+    first, last = len(old) - 25, len(old) - 12
+    since_ns = int(old["exchange_ns"][first - 1 : first + 1].mean())
+    hole = Hole(2, since_ns, int(old["exchange_ns"][last]), 0, int(numbers[last]) if name in NUMBERED else 0)
+    ticks, (gap,) = run(refilled(refill, hole))
+    assert (gap.missing, gap.filled, gap.from_ns, gap.to_ns) == (0, True, hole.from_ns, hole.to_ns)
+    ends = numbers < numbers[last] if name in NUMBERED else old["exchange_ns"] <= hole.to_ns
+    missing = set(old["trade_id"][(old["exchange_ns"] >= since_ns) & ends].tolist())
+    got = set(ticks["trade_id"].tolist())
+    assert missing <= got
+    # Where stamps of the history are cut, what is of the begin's unit comes too.
+    assert got == missing or VENUES[name].REFILL.coarse_ns > 1
+
+
+def test_what_was_handed_out_with_the_last_trade_before_a_hole_is_not_given_again():
+    """It may be longer ago than ids are remembered. Several trades share a stamp, and only the newer ids are new."""
+    found = module.Found(
+        Hole(0, 1_790_000_000_012_000_000, 10**19 // 5, 12), VENUES["bybit"].REFILL, random.Random(1), 0
+    )
+    fills = [
+        {"execId": str(number), "symbol": "BTCUSDT", "price": "1", "size": "1", "side": "Buy", "time": str(stamp)}
+        for number, stamp in [(15, 1790000000013), (14, 1790000000012), (12, 1790000000012), (11, 1790000000012)]
+    ]
+    body = json.dumps({"retCode": 0, "retMsg": "OK", "result": {"category": "spot", "list": fills}}).encode()
+    found.add(VENUES["bybit"].trades(body, "BTCUSDT", 7, CATALOG))
+    assert found.ticks()["trade_id"].tolist() == [b"14", b"15"]
+
+
 def order(simulator, venue, **fault):
     request = Request(f"{simulator.endpoints[venue]['rest']}/sim/fault", data=json.dumps(fault).encode())
     with urlopen(request, timeout=5) as reply:
@@ -163,7 +222,7 @@ def test_trades_withheld_and_links_lost_leave_no_hole(start_simulator, tmp_path)
 
 
 class Rest:
-    """Binance's historicalTrades, by a script: an answer is a status, or the ids it has."""
+    """Binance's historicalTrades, by a script: an answer is a status, 0 for none at all, or the ids it has."""
 
     def __init__(self, *script):
         self.script = list(script)
@@ -174,6 +233,8 @@ class Rest:
         query = {key: values[0] for key, values in parse_qs(urlsplit(line).query).items()}
         self.asked.append((time.monotonic(), query["symbol"], int(query["fromId"])))
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if answer == 0:
+            return
         status, headers, body = 200, "", "{}"
         if isinstance(answer, int):
             status, headers = answer, "Retry-After: 1\r\n"
@@ -230,6 +291,20 @@ def test_a_venue_that_has_had_enough_is_left_alone_for_as_long_as_it_says(hasty)
     assert asked[1][0] - asked[0][0] >= 1.0
 
 
+def test_an_outage_is_waited_out_and_costs_no_hole(hasty):
+    ids, gaps, asked = scripted(*[0] * (module.ATTEMPTS + 1), range(1, 100), holes=(HOLE, Hole(1, 1, 2, 10, 20)))
+    assert sorted(ids) == sorted([*range(11, 20)] * 2)
+    assert [gap.filled for gap in gaps] == [True, True]
+    assert len(asked) == module.ATTEMPTS + 3
+
+
+def test_an_outage_that_does_not_end_makes_gaps(hasty, monkeypatch):
+    monkeypatch.setattr(module, "OUTAGE_NS", 200_000_000)
+    ids, (gap,), asked = scripted(0)
+    assert (ids, gap.filled, gap.missing) == ([], False, 9)
+    assert asked[-1][0] - asked[0][0] >= 0.2
+
+
 def test_history_that_is_behind_is_asked_again(hasty):
     ids, (gap,), _ = scripted(range(1, 15), range(1, 16), range(1, 100))
     assert ids == list(range(11, 20))
@@ -259,6 +334,41 @@ def test_a_hole_that_waits_holds_no_other_up(monkeypatch):
     assert all(gap.filled for gap in gaps)
 
 
+@pytest.mark.parametrize("before_it_is_read", [True, False])
+def test_what_came_late_after_all_is_not_given_again(before_it_is_read):
+    """The history lists one by one what came joined, so ids would not tell."""
+
+    async def check():
+        peer = Rest(range(1, 30))
+        async with talking(peer) as port:
+            refill = a_refill(base=f"http://127.0.0.1:{port}")
+            refill.ask(HOLE)
+            refill.ask(Hole(1, 1, 2, 10, 20))
+            if not before_it_is_read:
+                await refill._read(refill._waiting[0])
+            refill.came(0, 12, 14)
+            return await refilled(refill, gaps=2)
+
+    ticks, gaps = run(check())
+    numbers = [(row["symbol"], int(row["trade_id"])) for row in ticks]
+    assert sorted(number for symbol, number in numbers if symbol == 0) == [11, 15, 16, 17, 18, 19]
+    assert sum(symbol for symbol, _ in numbers) == 9
+    assert all(gap.filled for gap in gaps)
+
+
+def test_a_hole_whose_trades_all_came_late_is_filled():
+    ticks, (gap,) = run(_all_late())
+    assert (ticks, gap.filled, gap.missing) == (None, True, 0)
+
+
+async def _all_late():
+    async with talking(Rest(range(1, 30))) as port:
+        refill = a_refill(base=f"http://127.0.0.1:{port}")
+        refill.ask(HOLE)
+        refill.came(0, 9, 25)
+        return await refilled(refill, gaps=1)
+
+
 def test_what_is_too_much_is_given_up_at_once(monkeypatch):
     monkeypatch.setattr(module, "MOST_HOLES", 2)
 
@@ -283,3 +393,26 @@ def test_holes_left_at_the_end_are_gaps():
 
     (ticks, gaps), nothing = run(check())
     assert (ticks, [gap.missing for gap in gaps], nothing) == ([], [9], ([], []))
+
+
+def test_holes_of_a_symbol_let_go_are_gaps_at_once_and_the_others_go_on():
+    """Also one that is being read."""
+    peer = Rest([], range(1, 100))
+
+    async def check():
+        async with asyncio.timeout(20), talking(peer) as port:
+            refill = a_refill(base=f"http://127.0.0.1:{port}")
+            refill.ask(HOLE)
+            refill.ask(Hole(1, 1, 2, 30, 40))
+            running = asyncio.create_task(refill.run())
+            await passing(lambda: peer.asked)
+            refill.forget({0})
+            gaps = []
+            await passing(lambda: gaps.extend(refill.take()[1]) or len(gaps) == 2)
+            assert not running.done()
+            running.cancel()
+            return gaps, refill
+
+    gaps, refill = run(check())
+    assert {(gap.symbol, gap.missing, gap.filled) for gap in gaps} == {(0, 9, False), (1, 0, True)}
+    assert (refill.open, set(refill._natives), len(refill._catalog.codes)) == ([], {1}, 1)

@@ -1,305 +1,23 @@
 import asyncio
+import gc
 import json
 import logging
 import socket
+import weakref
 
 import numpy as np
 import pytest
 
 from connectors import collector as module
-from connectors.clock import ReceiveClock
-from connectors.collector import STALE_NS, VenueFeed, serve
-from connectors.frame_files import read_frames
-from connectors.pipe import BatchReader, CollectorConfig, Endpoint, Serve, Stop, encode_line
-from connectors.recorder import BLOCK_FRAMES, BLOCK_NS, Recorder, RecordFolder
+from connectors import rest
+from connectors.collector import serve
+from connectors.pipe import FLUSH_NS, BatchReader, CollectorConfig, Endpoint, Serve, Stop, encode_line
+from connectors.venues import VENUES
 from market.schema import END_OF_INPUT
-from tests.connectors.feeds import check_promises
+from market.venues import VENUE_CODES
+from operators.forge import QUANTUM_NS
+from tests.connectors.feeds import NATIVES, SYMBOLS, check_promises, config, recorded, trade
 from tests.connectors.peers import listening, passing, run, talking
-from tests.connectors.ticks import START_NS
-
-SYMBOLS = ["BTC-USDT", "ETH-USDT"]
-NATIVES = {"binance": {"BTC-USDT": "BTCUSDT", "ETH-USDT": "ETHUSDT"}, "okx": {"BTC-USDT": "BTC-USDT"}}
-
-
-def config(url="ws://127.0.0.1:9", **options):
-    endpoints = {name: Endpoint(url, "http://127.0.0.1:9") for name in NATIVES}
-    return CollectorConfig(SYMBOLS, NATIVES, endpoints, seed=1, **options)
-
-
-def trade(number, native="BTCUSDT"):
-    data = {
-        "e": "trade", "E": 1790000000000, "s": native, "t": number, "p": "61837.63", "q": "0.02",
-        "T": 1790000000000, "m": True, "M": True,
-    }  # fmt: skip
-    return json.dumps({"stream": f"{native.lower()}@trade", "data": data}, separators=(",", ":")).encode()
-
-
-class Wall:
-    """A wall clock moved by hand."""
-
-    def __init__(self):
-        self.now_ns = START_NS
-
-    def __call__(self):
-        return self.now_ns
-
-
-def feed_of(name="binance", wall=None, **options):
-    """Return a feed whose session is not started; frames are put in by hand."""
-
-    async def build():
-        return VenueFeed(name, config(**options), ReceiveClock(wall or Wall()), None)
-
-    return run(build())
-
-
-# one venue
-
-
-def test_frames_become_ticks_with_their_receive_times():
-    wall = Wall()
-    feed = feed_of(wall=wall)
-    feed.sessions[0].current.frames = [([trade(1), trade(2, "ETHUSDT")], START_NS + 5), ([trade(3)], START_NS + 9)]
-    wall.now_ns = START_NS + 20
-    batch = feed.flush()
-    assert batch.ticks["receive_ns"].tolist() == [START_NS + 5, START_NS + 5, START_NS + 9]
-    assert batch.ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
-    assert batch.ticks["symbol"].tolist() == [0, 1, 0]
-    assert feed.sessions[0].current.frames == []
-    assert START_NS + 9 <= batch.watermark_ns <= START_NS + 20
-
-
-def test_a_watermark_covers_what_was_stamped_before_it_and_nothing_after_with_a_clock_that_stands():
-    wall = Wall()
-
-    async def check():
-        clock = ReceiveClock(wall)
-        feed = VenueFeed("binance", config(), clock, None)
-        batches = []
-        for number in range(5):
-            feed.sessions[0].current.frames = [([trade(number)], clock())]
-            batches.append(feed.flush())
-            wall.now_ns -= 1_000_000  # the system's clock is being set back
-        return batches
-
-    check_promises("binance", run(check()))
-
-
-def test_rejects_are_counted_and_a_sample_kept(caplog):
-    feed = feed_of()
-    junk = [b"{" + b"x" * 500] * 100
-    feed.sessions[0].current.frames = [(junk, START_NS), ([trade(1, "DOGEUSDT"), trade(2)], START_NS)]
-    batch = feed.flush()
-    assert batch.ticks["trade_id"].tolist() == [b"2"]
-    assert (feed.counters.rejects, feed.counters.unknown_symbols) == (100, 1)
-    assert len(feed.rejected) == module.REJECT_SAMPLE
-    assert feed.rejected[-1].reason == "unknown symbol"
-    assert feed.counters.last_reject.startswith("unknown symbol: ")
-    assert len([record for record in caplog.records if "first frame rejected" in record.message]) == 2
-
-
-def test_counters_go_out_once_a_second():
-    wall = Wall()
-    feed = feed_of(wall=wall)
-    given = []
-    for _ in range(400):
-        wall.now_ns += 5_000_000
-        given.append(feed.flush().status is not None)
-    assert sum(given) == 2
-    assert given[0]
-
-
-def test_a_connected_venue_without_ticks_is_stale_and_with_them_live_again():
-    wall = Wall()
-    feed = feed_of(wall=wall)
-
-    def state_after(seconds, frames=()):
-        wall.now_ns += int(seconds * 1e9)
-        feed.sessions[0].current.frames = [(list(frames), wall.now_ns)] if frames else []
-        return feed.flush().status.state
-
-    feed.counters.state = "live"
-    assert state_after(1, [trade(1)]) == "live"
-    assert state_after(STALE_NS / 1e9 - 1) == "live"
-    assert state_after(2, [b'{"result":null,"id":1}']) == "stale"  # an answer is no data
-    assert state_after(1, [trade(2)]) == "live"
-    assert state_after(16) == "stale"
-    feed.counters.state = "down"
-    assert state_after(60) == "down"
-    feed.counters.state = "live"  # as the session says on a new link
-    assert state_after(1) == "live"
-    assert state_after(16) == "stale"
-
-
-def test_a_venue_without_symbols_has_no_session():
-    feed = feed_of("kraken")
-    assert feed.sessions == []
-    assert feed.flush().ticks.size == 0
-
-
-def test_topics_are_spread_over_connections():
-    """KuCoin takes 300 topics on one, a trade and a quote topic a symbol."""
-    natives = {f"C{number}-USDT": f"C{number}-USDT" for number in range(400)}
-
-    async def build():
-        many = CollectorConfig(sorted(natives), {"kucoin": natives}, {}, seed=1)
-        return VenueFeed("kucoin", many, ReceiveClock(), None)
-
-    feed = run(build())
-    assert [len(session.native_of) for session in feed.sessions] == [300, 300, 200]
-
-
-def test_bybit_s_topics_are_spread_by_their_length_too():
-    """All args of a connection together: at most 21,000 characters."""
-    natives = {f"LONGESTNAME{number:09}-USDT": f"LONGESTNAME{number:09}USDT" for number in range(600)}
-
-    async def build():
-        many = CollectorConfig(sorted(natives), {"bybit": natives}, {}, seed=1)
-        return VenueFeed("bybit", many, ReceiveClock(), None)
-
-    feed = run(build())
-    assert sum(len(session.natives) for session in feed.sessions) == 600
-    assert len(feed.sessions) > 2
-    for session in feed.sessions:
-        assert len(session.native_of) <= 800
-        assert len(json.dumps(list(session.native_of), separators=(",", ":"))) <= 21_000
-
-
-def test_going_over_to_other_symbols_opens_and_ends_sessions():
-    natives = {f"C{number}-USDT": f"C{number}USDT" for number in range(600)}
-
-    async def check():
-        many = CollectorConfig(sorted(natives), {"binance": natives}, {}, seed=1)
-        feed = VenueFeed("binance", many, ReceiveClock(Wall()), None)
-        first, second = feed.sessions
-        started, ended = feed.update({s: n for s, n in natives.items() if n in first.natives})
-        assert (started, ended, feed.sessions) == ([], [second], [first])
-        (started,), ended = feed.update({**natives, "NEW-USDT": "NEWUSDT"})  # not of the run: left out
-        assert (ended, feed.sessions) == ([], [first, started])
-        assert first.natives | started.natives == set(natives.values())
-        return feed
-
-    feed = run(check())
-    feed.sessions[0].current.frames = [([trade(1, "C1USDT"), trade(2, "NEWUSDT")], START_NS)]
-    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
-
-
-def test_holes_of_a_symbol_listed_during_the_run_are_refilled_too(caplog):
-    wall = Wall()
-
-    async def check():
-        endpoints = {"binance": Endpoint("ws://127.0.0.1:9", "http://127.0.0.1:9")}
-        one = CollectorConfig(SYMBOLS, {"binance": {"BTC-USDT": "BTCUSDT"}}, endpoints, seed=1)
-        feed = VenueFeed("binance", one, ReceiveClock(wall), None)
-        feed.update(NATIVES["binance"])
-        feed.sessions[0].current.frames = [([trade(5, "ETHUSDT"), trade(9, "ETHUSDT")], START_NS)]
-        feed.flush()
-        wall.now_ns += 2_000_000_000
-        feed.flush()
-        task = asyncio.create_task(feed.holes.run())
-        await passing(lambda: task.done() or "a hole is not refilled" in caplog.text)
-        assert not task.done()
-        task.cancel()
-
-    run(check())
-
-
-def test_what_is_under_way_of_a_symbol_let_go_is_still_read():
-    feed = feed_of()
-    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
-    feed.sessions[0].current.frames = [([trade(1, "ETHUSDT")], START_NS)]
-    assert feed.flush().ticks["trade_id"].tolist() == [b"1"]
-    run(_update(feed, {"BTC-USDT": "BTCUSDT"}))
-    feed.sessions[0].current.frames = [([trade(2, "ETHUSDT")], START_NS)]
-    assert feed.flush().ticks.size == 0
-    assert feed.counters.unknown_symbols == 1
-
-
-async def _update(feed, natives):
-    return feed.update(natives)
-
-
-def test_connections_of_a_venue_are_merged_in_receive_order():
-    natives = {f"C{number}-USDT": f"C{number}USDT" for number in range(600)}
-
-    async def build():
-        many = CollectorConfig(sorted(natives), {"binance": natives}, {}, seed=1)
-        return VenueFeed("binance", many, ReceiveClock(Wall()), None)
-
-    feed = run(build())
-    assert len(feed.sessions) == 2
-    feed.sessions[0].current.frames = [([trade(1, "C1USDT")], START_NS + 1), ([trade(3, "C1USDT")], START_NS + 3)]
-    feed.sessions[1].current.frames = [([trade(2, "C2USDT")], START_NS + 2)]
-    assert feed.flush().ticks["trade_id"].tolist() == [b"1", b"2", b"3"]
-
-
-def recording_feed(directory, name="binance", natives=None):
-    """Return a feed that records."""
-
-    async def build():
-        recorder = Recorder(RecordFolder(directory, 64 << 20), name)
-        known = {name: natives} if natives else NATIVES
-        symbols = sorted(natives) if natives else SYMBOLS
-        wanted = CollectorConfig(symbols, known, {}, seed=1)
-        return VenueFeed(name, wanted, ReceiveClock(Wall()), None, recorder)
-
-    return run(build())
-
-
-def recorded(directory, name="binance"):
-    """Return (receive time, frame) of all that is on disk."""
-    return [
-        pair
-        for path in sorted((directory / name).iterdir())
-        for chunk in read_frames(path)
-        for pair in zip((chunk.receive_ns - START_NS).tolist(), chunk.frames, strict=True)
-    ]
-
-
-def test_raw_frames_are_recorded_as_received(tmp_path):
-    feed = recording_feed(tmp_path)
-    answer = b'{"result":null,"id":1}'
-    feed.sessions[0].current.frames = [([trade(1), answer, b"junk"], START_NS + 5), ([trade(2)], START_NS + 9)]
-    feed.flush()
-    feed.sessions[0].current.frames = [([trade(3)], START_NS + 11)]  # not handed out any more: the worker is gone
-    feed.close()
-    assert recorded(tmp_path) == [(5, trade(1)), (5, answer), (5, b"junk"), (9, trade(2)), (11, trade(3))]
-
-
-def test_frames_of_all_connections_are_recorded_in_receive_order(tmp_path):
-    feed = recording_feed(tmp_path, natives={f"C{number}-USDT": f"C{number}USDT" for number in range(600)})
-    for start in (0, 10):
-        feed.sessions[0].current.frames = [([trade(start + number)], START_NS + start + number) for number in (1, 4)]
-        feed.sessions[1].current.frames = [([trade(start + number)], START_NS + start + number) for number in (2, 3, 5)]
-        feed.flush()
-    feed.close()
-    assert recorded(tmp_path) == [(number, trade(number)) for number in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)]
-
-
-def test_a_recording_is_at_most_a_second_behind(tmp_path):
-    feed = recording_feed(tmp_path)
-    feed.sessions[0].current.frames = [([trade(1)], START_NS)]
-    feed.flush()
-    assert not (tmp_path / "binance").exists()
-    feed._clock._wall_ns.now_ns += BLOCK_NS + 5_000_000
-    feed.flush()
-    assert recorded(tmp_path) == [(0, trade(1))]
-    feed.close()
-
-
-@pytest.mark.parametrize("frames", [1, BLOCK_FRAMES])
-def test_a_recording_that_cannot_be_written_does_not_stop_the_market(tmp_path, caplog, frames):
-    """One line, whether it shows while frames come or at the end."""
-    (tmp_path / "binance").write_text("a file, not a folder")
-    feed = recording_feed(tmp_path)
-    for _ in range(2):
-        feed.sessions[0].current.frames = [([trade(1)] * frames, START_NS)]
-        assert feed.flush().ticks.size == frames
-    feed.close()
-    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
-
-
-# the whole, in this process
 
 
 class Reader:
@@ -416,7 +134,7 @@ def test_commands_may_come_in_any_pieces():
 def test_a_reader_that_is_behind_holds_the_venue_up_and_loses_nothing(monkeypatch, caplog):
     """Our backlog is bounded: what does not fit waits in the venue's own buffers."""
     monkeypatch.setattr(module, "BACKLOG_BYTES", 1 << 17)
-    count = 60_000
+    count = 150_000
 
     async def check():
         push = numbered(count)
@@ -489,7 +207,7 @@ def test_a_bug_in_a_session_ends_the_process_and_not_just_the_venue(monkeypatch)
         def broken(*_):
             raise KeyError("topic")  # noqa: EM101 -- stands for any bug
 
-        monkeypatch.setattr(module.VENUES["binance"], "endpoint", broken)
+        monkeypatch.setattr(VENUES["binance"], "endpoint", broken)
         async with listening(numbered(1)) as url:
             reader = Reader()
             await reader.say(config(url), Serve("binance"))
@@ -501,6 +219,106 @@ def test_a_bug_in_a_session_ends_the_process_and_not_just_the_venue(monkeypatch)
         assert all(batch.watermark_ns != END_OF_INPUT for batch in reader.batches)
 
     run(check())
+
+
+def test_venues_whose_rest_hangs_do_not_keep_another_from_its_token(monkeypatch):
+    monkeypatch.setattr(rest, "TIMEOUT_S", 6.0)
+    asked = []
+
+    async def hanging(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.read()
+
+    async def check():
+        came = asyncio.Event()
+
+        async def tokens(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            server = {"endpoint": url, "protocol": "websocket", "pingInterval": 18000, "pingTimeout": 10000}
+            body = json.dumps({"code": "200000", "data": {"token": "abc", "instanceServers": [server]}}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        async def welcome(peer):
+            came.set()
+            await peer.wait_closed()
+
+        others = [name for name in VENUES if name != "kucoin"]
+        async with listening(welcome) as url, talking(hanging) as hung, talking(tokens) as good:
+            endpoints = {name: Endpoint("ws://127.0.0.1:9", f"http://127.0.0.1:{hung}") for name in others}
+            endpoints["kucoin"] = Endpoint(url, f"http://127.0.0.1:{good}")
+            natives = {name: {"BTC-USDT": "BTC-USDT"} for name in VENUES}
+            reader = Reader()
+            known = CollectorConfig(["BTC-USDT"], natives, endpoints, seed=1, refresh_s=0.01)
+            await reader.say(known, *(Serve(name) for name in others))
+            await passing(lambda: len(asked) == len(others), 4.0)
+            await reader.say(Serve("kucoin"))
+            async with asyncio.timeout(4.0):
+                await came.wait()
+            reader.end.close()
+            await asyncio.wait_for(reader.task, 5)
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "due_ms"),
+    [(100.0, 102.5), (100.05, 102.5), (104.999, 105), (105.0, 107.5), (107.8, 110), (110.2, 112.5)],
+)
+def test_flushes_are_due_at_the_ends_of_quanta_and_halfway(now_ms, due_ms):
+    now_ns = round(now_ms * 1e6)
+    due_ns = now_ns + round(module.until_flush_s(now_ns) * 1e9)
+    assert due_ns == due_ms * 1_000_000 + module.PAST_NS
+
+
+def test_a_flush_halfway_is_worth_it_only_if_there_is_much():
+    whole_ns, half_ns = 7 * FLUSH_NS + module.PAST_NS, 7 * FLUSH_NS + FLUSH_NS // 2 + module.PAST_NS
+    assert module.is_flush_due(whole_ns, 0)
+    assert not module.is_flush_due(half_ns, module.MUCH_FRAMES - 1)
+    assert module.is_flush_due(half_ns, module.MUCH_FRAMES)
+
+
+def test_a_flush_ends_the_forges_quantum():
+    assert FLUSH_NS == QUANTUM_NS
+
+
+def test_the_venues_of_a_flush_arrive_together():
+    async def check():
+        async with listening(lambda peer: peer.wait_closed()) as url:
+            reader = Reader()
+            await reader.say(config(url), Serve("okx"), Serve("binance"))
+            last = VENUE_CODES["binance"]
+            while last not in {batch.venue for batch in reader.batches}:
+                await reader.read()
+            for _ in range(20):
+                await reader.read()
+                assert reader.batches[-1].venue == last
+            await reader.say(Stop())
+            await reader.read_to_the_end()
+
+    run(check())
+
+
+def test_what_links_leave_behind_is_collected_now_and_then(monkeypatch):
+    monkeypatch.setattr(module, "TIDY_S", 0.05)
+
+    class Link:
+        pass
+
+    async def check():
+        reader = Reader()
+        await reader.say(config())
+        gc.disable()
+        link = Link()
+        link.itself, left = link, weakref.ref(link)
+        del link
+        await passing(lambda: left() is None)
+        reader.end.close()
+        await asyncio.wait_for(reader.task, 5)
+
+    try:
+        run(check())
+    finally:
+        gc.enable()
 
 
 def test_watermarks_advance_without_any_frame():

@@ -3,15 +3,16 @@ import json
 from contextlib import suppress
 from itertools import pairwise
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from connectors.clock import ReceiveClock
-from connectors.collector import VenueFeed
 from connectors.connection import ACK_TIMEOUT_S
+from connectors.feed import VenueFeed
 from connectors.pipe import CollectorConfig, Endpoint
 from market.venues import VENUES as NAMES
 from tests.connectors.made import SYMBOLS, TOPICS, Binance, Okx, binance_trade, feeding, trade, warnings
-from tests.connectors.peers import listening, passing, run
+from tests.connectors.peers import listening, passing, run, talking
 
 
 def test_it_subscribes_and_counts_the_answers(caplog):
@@ -77,6 +78,67 @@ def test_json_pings_are_sent_and_their_answers_known():
             assert feed.sessions[0].unanswered == 0
 
     run(check(), skipping=True)
+
+
+class Kucoin:
+    """A hand-made KuCoin on one port: a token that names ping times, then a socket; it may leave pongs out."""
+
+    def __init__(self, interval_ms, timeout_ms, *, pongs=True):
+        self.times = {"pingInterval": interval_ms, "pingTimeout": timeout_ms}
+        self.pongs = pongs
+        self.pings_s = []
+        self.opened_s = []
+        self.url = ""
+
+    async def token(self, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        server = {"endpoint": f"{self.url}/", **self.times}
+        data = {"code": "200000", "data": {"token": "abc", "instanceServers": [server]}}
+        body = json.dumps(data).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def __call__(self, peer):
+        now_s = asyncio.get_running_loop().time
+        self.opened_s.append(now_s())
+        await peer.send(json.dumps({"id": "mie", "type": "welcome"}))
+        with suppress(ConnectionClosed):
+            async for frame in peer:
+                request = json.loads(frame)
+                if request["type"] != "ping":
+                    await peer.send(json.dumps({"id": request["id"], "type": "ack"}))
+                    continue
+                self.pings_s.append(now_s())
+                if self.pongs:
+                    await peer.send(json.dumps({"id": request["id"], "type": "pong"}))
+
+
+@pytest.mark.parametrize("interval_s", [5, 45])
+def test_ping_times_of_a_token_are_followed(interval_s):
+    natives = {"BTC-USDT": "BTC-USDT"}
+
+    async def check():
+        kucoin = Kucoin(1000 * interval_s, 3000)
+        async with listening(kucoin) as url, talking(kucoin.token) as port:
+            kucoin.url = url
+            async with feeding("kucoin", url, f"http://127.0.0.1:{port}", natives):
+                await passing(lambda: len(kucoin.pings_s) == 2, within_s=200, step_s=1.0)
+        return kucoin
+
+    kucoin = run(check(), skipping=True)
+    assert len(kucoin.opened_s) == 1
+    assert interval_s <= kucoin.pings_s[1] - kucoin.pings_s[0] < interval_s + 1
+
+
+def test_a_pong_is_waited_for_as_long_as_the_token_says(caplog):
+    async def check():
+        kucoin = Kucoin(5000, 3000, pongs=False)
+        async with listening(kucoin) as url, talking(kucoin.token) as port:
+            kucoin.url = url
+            async with feeding("kucoin", url, f"http://127.0.0.1:{port}", {"BTC-USDT": "BTC-USDT"}):
+                await passing(lambda: len(kucoin.opened_s) == 2, within_s=30, step_s=0.5)
+
+    run(check(), skipping=True)
+    assert "kucoin is down: no answer to a ping within 3 s" in warnings(caplog)
 
 
 def test_a_missing_pong_ends_the_link_though_data_flow(caplog):

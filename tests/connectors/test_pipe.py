@@ -9,6 +9,8 @@ from connectors.pipe import (
     BatchReader,
     CollectorConfig,
     Endpoint,
+    Follow,
+    News,
     Serve,
     Stop,
     decode_command,
@@ -94,3 +96,19 @@ def test_gaps_go_along():
     gaps = [Gap(2, 5, 10, 20, 3, filled=False), Gap(2, 6, 10, 11, 0, filled=True)]
     (read,) = BatchReader().feed(encode_batch(TickBatch(2, np.zeros(0, TICK), 1, None, gaps)))
     assert (read.status, read.gaps) == (None, gaps)
+
+
+def test_news_go_with_their_batch():
+    sent = batches_of(3, seed=5)
+    news = [News(follows=0), None, News(3, {"BTC-USDT": 5.5})]
+    heard = []
+    reader = BatchReader(lambda venue, watermark_ns, said: heard.append((venue, watermark_ns, said)))
+    read = list(reader.feed(b"".join(map(encode_batch, sent, news))))
+    assert all(same(one, other) for one, other in zip(read, sent, strict=True))
+    assert heard == [(sent[at].venue, sent[at].watermark_ns, news[at]) for at in (0, 2)]
+    assert len(list(BatchReader().feed(encode_batch(sent[0], news[0])))) == 1
+
+
+def test_changes_of_symbols_arrive():
+    command = Follow(4, {0: "", 17: "NEW-USDT"})
+    assert decode_command(encode_line(command)) == command

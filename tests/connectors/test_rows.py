@@ -18,17 +18,20 @@ class Message(msgspec.Struct):
 
 
 def walk(messages, batch):
+    trades, quotes = [], []
     for at, message in enumerate(messages):
         values = [tuple(msgspec.json.decode(value) for value in row) for row in message.rows]
         if message.kind == "t":
-            batch.trades += [(at, *row) for row in values]
+            trades += [(at, *row) for row in values]
         elif message.kind == "q":
-            batch.quotes += [(at, *row) for row in values]
+            quotes += [(at, *row) for row in values]
         elif message.kind == "h":
-            batch.trades += [(at, *row) for row in values]
+            trades += [(at, *row) for row in values]
             batch.replayed.append(at)
         else:
             batch.others.append(at)
+    batch.trades = rows.Trades(*zip(*trades, strict=True))
+    batch.quotes = rows.Quotes(*zip(*quotes, strict=True))
 
 
 def control(frame):
@@ -161,8 +164,8 @@ def test_a_bad_quote_is_rejected(row, reason):
 
 def test_infinite_numbers_are_rejected():
     batch = rows.Batch([b"", b"", b""])
-    batch.trades = [(0, *trade(price=inf)), (1, *trade(size=inf))]
-    batch.quotes = [(2, *quote(bid=inf))]
+    batch.trades = rows.Trades(*zip((0, *trade(price=inf)), (1, *trade(size=inf)), strict=True))
+    batch.quotes = rows.Quotes(*zip((2, *quote(bid=inf)), strict=True))
     reading = rows.Reading(
         "okx",
         READING.decoder,
@@ -216,15 +219,22 @@ def test_an_empty_text_is_read_as_null_only_where_it_cannot_be_text():
 
 def test_history_of_rest_is_checked_like_frames_and_flagged():
     catalog = Catalog({"BTC-USDT": "BTC"}, {"BTC-USDT": 3})
-    trades = [(0, "BTC", 1.5, 2.0, "b", "7", 5), (0, "BTC", 0.0, 2.0, "b", "8", 6), (0, "ETH", 1.5, 2.0, "b", "9", 7)]
-    decoded = rows.decode_history(READING, trades, 99, catalog, [(7, 7), (8, 8), (9, 9)])
+    fills = [(1.5, 2.0, "b", "7", 5), (0.0, 2.0, "b", "8", 6)]
+    decoded = rows.decode_history(READING, "BTC", fills, 99, catalog, lambda: np.array([[7, 7], [8, 8]]))
     assert decoded.ticks["trade_id"].tolist() == [b"7"]
     assert decoded.ticks["flags"].tolist() == [BACKFILL]
     assert decoded.ticks["receive_ns"].tolist() == [99]
     assert decoded.spans.tolist() == [[7, 7]]
-    assert {reject.reason for reject in decoded.rejects} == {"bad price", "unknown symbol"}
+    assert [reject.reason for reject in decoded.rejects] == ["bad price"]
+    unknown = rows.decode_history(READING, "ETH", fills[:1], 99, catalog)
+    assert [reject.reason for reject in unknown.rejects] == ["unknown symbol"]
+    assert rows.decode_history(READING, "BTC", [], 99, catalog).ticks.size == 0
 
 
-@pytest.mark.parametrize(("text", "number"), [("12", 12), ("", 0), ("-1", 0), ("1.5", 0), ("٣", 0), ("9" * 19, 0)])
-def test_whole_numbers_of_digits(text, number):
-    assert rows.whole(text) == number
+@pytest.mark.parametrize(
+    ("lists", "found", "at"),
+    [([["a"], ["b"]], ["a", "b"], [4, 6]), ([["a", "b"], ["c"]], ["a", "b", "c"], [4, 4, 6]), ([], [], [])],
+)
+def test_rows_of_lists_keep_what_stands_beside_their_list(lists, found, at):
+    assert rows.flat(lists) == found
+    assert rows.beside(found, lists, [4, 6][: len(lists)]) == at

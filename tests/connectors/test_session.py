@@ -10,8 +10,8 @@ import pytest
 
 from connectors import session as module
 from connectors.clock import ReceiveClock
-from connectors.collector import VenueFeed
 from connectors.connection import ACK_TIMEOUT_S
+from connectors.feed import VenueFeed
 from connectors.pipe import CollectorConfig, Endpoint
 from connectors.retry import BANNED_S
 from connectors.route import Route

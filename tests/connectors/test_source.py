@@ -10,6 +10,7 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from bytewax import operators as op
@@ -17,9 +18,11 @@ from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSink, cluster_main
 
 from connectors import source as module
-from connectors.pipe import CollectorConfig
+from connectors.pipe import FLUSH_NS, CollectorConfig
+from connectors.roster import Roster
 from connectors.source import CollectorProcess, VenuePartition, VenueSource
-from market.schema import END_OF_INPUT, TICK, Gap, TickBatch, VenueCounters
+from market.schema import END_OF_INPUT, TICK, TRADE, Gap, TickBatch, VenueCounters
+from market.symbols import SymbolTable
 from market.venues import VENUES
 from tests.connectors.feeds import Heard, check_promises, config_of, drive, poll
 from tests.connectors.peers import TLS, until
@@ -123,6 +126,112 @@ def test_a_killed_collector_gets_a_successor(quiet_simulator, tmp_path, caplog):
         check_promises(name, h.batches)
         parts[name].close()
     assert "collector of binance,okx ended with -9: starting another" in caplog.text
+
+
+def ids_of(batches, symbols):
+    """Return symbol -> trade ids as numbers, those twice too, and the symbols with a gap that was not filled."""
+    ids, given_up = defaultdict(list), set()
+    for batch in batches:
+        trades = batch.ticks[batch.ticks["kind"] == TRADE]
+        for symbol, trade_id in zip(trades["symbol"].tolist(), trades["trade_id"].tolist(), strict=True):
+            ids[symbols[symbol]].append(int(trade_id))
+        given_up |= {symbols[gap.symbol] for gap in batch.gaps if not gap.filled}
+    return ids, given_up
+
+
+def lost(sent, got, given_up):
+    """Return what the simulator sent and nobody got, of symbols that have traded since."""
+    return [
+        (symbol, int(trade_id))
+        for symbol, trade_ids in sent.items()
+        if symbol in got and symbol not in given_up
+        for trade_id in trade_ids
+        if min(got[symbol]) <= int(trade_id) <= max(got[symbol]) and int(trade_id) not in got[symbol]
+    ]
+
+
+NUMBERED = ("binance", "okx", "kraken", "gateio")
+
+
+def test_a_killed_collector_s_successor_asks_for_what_was_missed(start_simulator, tmp_path):
+    simulator = start_simulator("--rate", "1500", "--symbols", "6", "--ledger", "--seed", "4")
+    config = config_of(simulator, tmp_path, wanted="top:6")
+    source = VenueSource(VENUES, config)
+    parts, heard = build(source, VENUES)
+    drive(parts, heard, lambda: all(len(h.trade_ids(config.symbols)) > 50 for h in heard.values()))
+    (collector,) = source._collectors.values()
+    first = collector.pid
+    os.kill(first, signal.SIGKILL)
+    drive(parts, heard, lambda: collector.pid != first)
+    ask_s = time.monotonic() + 2.0  # a jump is a hole after a second
+    drive(parts, heard, lambda: time.monotonic() > ask_s and all(gaps_of(h) for h in heard.values()))
+    source.stop()
+    drive(parts, heard, lambda: all(h.over for h in heard.values()))
+    simulator.end()
+    sent = ledger_of(simulator)
+    for name in VENUES:
+        check_promises(name, heard[name].batches)
+        got, given_up = ids_of(heard[name].batches, config.symbols)
+        assert lost(sent[name], got, given_up) == [], name
+        assert len(given_up) < len(got), name
+        if name in NUMBERED:  # elsewhere the trade that ends a hole of time comes twice, and the sequencer drops it
+            assert all(len(set(ids)) == len(ids) for ids in got.values()), name
+
+
+def gaps_of(heard):
+    return [gap for batch in heard.batches for gap in batch.gaps]
+
+
+def test_a_resumed_run_asks_for_all_that_came_after_the_state(start_simulator, tmp_path):
+    """Also for what was handed out between the state and the kill, and on other codes."""
+    simulator = start_simulator("--rate", "1500", "--symbols", "6", "--ledger", "--seed", "6")
+    config = config_of(simulator, tmp_path, wanted="top:6")
+    source = VenueSource(VENUES, config)
+    parts, heard = build(source, VENUES)
+    drive(parts, heard, lambda: all(len(h.trade_ids(config.symbols)) > 50 for h in heard.values()))
+    states = {name: part.snapshot() for name, part in parts.items()}
+    kept = {name: list(h.batches) for name, h in heard.items()}
+    more = {name: h.rows + 50 for name, h in heard.items()}
+    drive(parts, heard, lambda: all(h.rows > more[name] for name, h in heard.items()))
+    (collector,) = source._collectors.values()
+    os.kill(collector.pid, signal.SIGKILL)
+    for part in parts.values():
+        part.close()
+    away_s = time.monotonic() + 1.0
+    until(lambda: time.monotonic() > away_s)
+    turned = CollectorConfig(config.symbols[::-1], config.natives, config.endpoints, seed=2)
+    source = VenueSource(VENUES, turned)
+    parts = {name: source.build_part("venues", name, states[name]) for name in VENUES}
+    heard = {name: Heard() for name in VENUES}
+    ask_s = time.monotonic() + 3.0
+    drive(parts, heard, lambda: time.monotonic() > ask_s and all(gaps_of(h) for h in heard.values()))
+    source.stop()
+    drive(parts, heard, lambda: all(h.over for h in heard.values()))
+    simulator.end()
+    sent = ledger_of(simulator)
+    for name in VENUES:
+        check_promises(name, heard[name].batches)
+        before, given_up = ids_of(kept[name], config.symbols)
+        after, unfilled = ids_of(heard[name].batches, turned.symbols)
+        got = {symbol: before[symbol] + after[symbol] for symbol in after}
+        given_up |= unfilled
+        assert lost(sent[name], got, given_up) == [], name
+        assert len(given_up) < len(got), name
+        if name in NUMBERED:
+            assert all(len(set(ids)) == len(ids) for ids in got.values()), name
+
+
+def test_a_simulated_kucoin_with_other_ping_times_is_kept(start_simulator, tmp_path):
+    """It closes a socket after 1.5 s without a word; the usual ping would come after 18 s."""
+    simulator = start_simulator("--rate", "300", "--symbols", "2")
+    simulator.order("kucoin", "ping_times", interval_ms=1000, timeout_ms=500)
+    source = VenueSource(("kucoin",), config_of(simulator, tmp_path, ("kucoin",)))
+    parts, heard = build(source, ("kucoin",))
+    enough_s = time.monotonic() + 6.0
+    drive(parts, heard, lambda: time.monotonic() > enough_s and heard["kucoin"].rows > 20)
+    source.stop()
+    drive(parts, heard, lambda: heard["kucoin"].over)
+    assert heard["kucoin"].batches[-1].status.reconnects == 0
 
 
 def test_a_collector_killed_while_it_drains_ends_the_input(quiet_simulator, tmp_path):
@@ -284,10 +393,56 @@ def test_batches_that_waited_are_handed_out_as_one():
     assert module._merge([empty]) is empty
 
 
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "heard_ms", "look_ms"),
+    [
+        (100.2, 95.0, 101),  # the flush of 100 is due
+        (101.7, 95.0, 102),
+        (100.7, 100.6, 103.5),  # it has come: halfway there may be another
+        (103.6, 100.6, 106),  # there was none
+        (103.6, 103.5, 106),
+        (104.9, 100.6, 106),
+        (119.0, 50.0, 121),  # a collector that hangs is not asked all the time
+    ],
+)
+def test_the_socket_is_looked_at_when_a_flush_should_have_come(now_ms, heard_ms, look_ms):
+    assert module.next_look_ns(round(now_ms * MS), round(heard_ms * MS)) == look_ms * MS
+
+
+def test_no_partition_sleeps_for_long():
+    for now_ns in range(0, 20 * MS, 137_000):
+        for heard_ns in range(0, now_ns, 1_370_000):
+            assert 0 < module.next_look_ns(now_ns, heard_ns) - now_ns <= FLUSH_NS // 2 + module.TRAVEL_NS
+
+
 def test_an_idle_partition_asks_to_be_woken_soon(quiet_simulator, tmp_path):
     source = VenueSource(("binance",), config_of(quiet_simulator, tmp_path, ("binance",)))
     part = source.build_part("venues", "binance", None)
     wakes = [part.next_awake() for _ in range(2)]
     assert all(before <= after for before, after in pairwise(wakes))
-    assert part.snapshot() is None
     part.close()
+
+
+def test_a_symbol_that_comes_while_it_runs_is_followed_also_by_a_successor(quiet_simulator, tmp_path):
+    names = ("okx", "bybit")
+    config = config_of(quiet_simulator, tmp_path, names, "top:3", refresh_s=0.3, ranks=True)
+    table = SymbolTable(config.symbols, spare=1)
+    config = msgspec.structs.replace(config, symbols=list(table.names))
+    source = VenueSource(names, config, Roster(table, names, top=4))
+    parts, heard = build(source, names)
+    ticked = lambda: all(any(new in batch.ticks["symbol"] for batch in h.batches) for h in heard.values())  # noqa: E731
+    drive(parts, heard, lambda: len(table.codes) == 4)
+    (new,) = set(table.codes.values()) - {0, 1, 2}
+    drive(parts, heard, ticked)
+    (collector,) = source._collectors.values()
+    os.kill(collector.pid, signal.SIGKILL)
+    for each in heard.values():
+        each.batches.clear()
+    drive(parts, heard, ticked)
+    source.stop()
+    drive(parts, heard, lambda: all(h.over for h in heard.values()))
+    for name in names:
+        check_promises(name, heard[name].batches)

@@ -4,7 +4,18 @@ import pytest
 
 from connectors.pipe import Endpoint
 from connectors.rest import RestError
-from connectors.universe import UniverseError, _Listed, _one_a_symbol, choose, find, natives_now, trading
+from connectors.universe import (
+    UniverseError,
+    _Listed,
+    _one_a_symbol,
+    choose,
+    find,
+    natives_now,
+    pairs,
+    ranked,
+    top_of,
+    turnovers,
+)
 from connectors.venue import Instrument
 from connectors.venues import VENUES
 from market.venues import VENUES as NAMES
@@ -69,28 +80,54 @@ def test_two_pairs_of_a_venue_for_one_symbol_are_one():
         assert {pair.symbol: pair.native for pair in found} == {"BCH-USDT": "BCHUSDT", "A-USDT": "AUSDT"}
 
 
-# trading
+@pytest.mark.parametrize(("wanted", "top"), [(None, 50), ("top:7", 7), ("BTC-USDT,ETH-USDT", None)])
+def test_the_n_of_a_top(wanted, top):
+    assert top_of(wanted) == top
+
+
+def test_what_two_venues_list_is_ranked():
+    lists = {"okx": {"A-USDT": 1.0, "B-USDT": 9.0, "C-USDT": 5.0}, "bybit": {"A-USDT": 9.0, "C-USDT": 5.5}}
+    assert ranked(lists) == ["C-USDT", "A-USDT"]
+    assert ranked({"okx": lists["okx"]}) == ["B-USDT", "C-USDT", "A-USDT"]
+    assert ranked({}) == []
+
+
+# what is listed now
 
 
 def test_what_trades_now_keeps_its_native_symbol():
-    pairs = [Instrument("A-USDT", "AUSDT", True), Instrument("BCH-USDT", "BCHABCUSDT", True)]
-    pairs.append(Instrument("BCH-USDT", "BCHUSDT", True))
-    assert natives_now(pairs, {"BCH-USDT": "BCHUSDT"}) == {"A-USDT": "AUSDT", "BCH-USDT": "BCHUSDT"}
-    assert natives_now(pairs[:2], {"BCH-USDT": "BCHUSDT"})["BCH-USDT"] == "BCHABCUSDT"
+    listed = [Instrument("A-USDT", "AUSDT", True), Instrument("BCH-USDT", "BCHABCUSDT", True)]
+    listed.append(Instrument("BCH-USDT", "BCHUSDT", True))
+    assert natives_now(listed, {"BCH-USDT": "BCHUSDT"}) == {"A-USDT": "AUSDT", "BCH-USDT": "BCHUSDT"}
+    assert natives_now(listed[:2], {"BCH-USDT": "BCHUSDT"})["BCH-USDT"] == "BCHABCUSDT"
 
 
-def test_the_pairs_of_each_venue_that_trade(quiet_simulator):
+def test_the_pairs_of_each_venue_and_their_turnover(quiet_simulator):
     for name in NAMES:
-        found = natives_now(trading(name, endpoints_of(quiet_simulator)[name], None), {})
-        assert "BTC-USDT" in found
+        at = endpoints_of(quiet_simulator)[name]
+        listed = pairs(name, at, None)
+        found = natives_now(listed, {})
         assert VENUES[name].symbol_of_native(found["BTC-USDT"]) == "BTC-USDT"
+        turnover = turnovers(name, listed, at, None)
+        assert set(turnover) == set(found)
+        assert min(turnover.values()) > 0
+        assert turnover["BTC-USDT"] == max(turnover.values())
 
 
-def test_without_a_list_nothing_is_said_to_trade(quiet_simulator):
-    with pytest.raises(RestError):
-        trading("okx", NOWHERE, None)
-    with pytest.raises(RestError):
-        trading("okx", endpoints_of(quiet_simulator)["bybit"], None)
+def test_of_two_pairs_for_a_symbol_the_larger_counts(quiet_simulator):
+    listed = pairs("binance", endpoints_of(quiet_simulator)["binance"], None)
+    both = [*listed, Instrument("ETH-USDT", "BTCUSDT", True), Instrument("NEW-USDT", "NEWUSDT", True)]
+    turnover = turnovers("binance", both, endpoints_of(quiet_simulator)["binance"], None)
+    assert turnover["ETH-USDT"] == turnover["BTC-USDT"]
+    assert turnover["NEW-USDT"] == 0.0
+
+
+def test_without_a_list_nothing_is_said_to_be_listed(quiet_simulator):
+    for ask in (pairs, lambda name, at, context: turnovers(name, [], at, context)):
+        with pytest.raises(RestError):
+            ask("okx", NOWHERE, None)
+        with pytest.raises(RestError):
+            ask("okx", endpoints_of(quiet_simulator)["bybit"], None)
 
 
 # find
@@ -111,6 +148,14 @@ def test_against_the_simulator_s_rest(quiet_simulator, tmp_path):
     for name, natives in universe.natives.items():
         assert all(VENUES[name].symbol_of_native(native) == symbol for symbol, native in natives.items())
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.json" for name in NAMES}
+
+
+def test_symbols_of_an_earlier_run_keep_their_native_names(quiet_simulator, tmp_path):
+    wanted = find(NAMES, "top:2", endpoints_of(quiet_simulator), tmp_path)
+    kept = find(NAMES, "top:2", endpoints_of(quiet_simulator), tmp_path, kept=["XRP-USDT", "GONE-USDT"])
+    assert kept.symbols == wanted.symbols
+    assert kept.natives["okx"] == {**wanted.natives["okx"], "XRP-USDT": "XRP-USDT"}
+    assert kept.turnover["okx"]["XRP-USDT"] > 0
 
 
 def test_the_default_is_top_50_and_a_symbol_may_be_listed_by_one(quiet_simulator, tmp_path):

@@ -74,7 +74,7 @@ def test_bad_symbols_are_one_line(text):
 
 def test_a_table_gives_codes_in_sorted_order_whatever_the_order_given():
     table = SymbolTable(["XRP-USDT", "BTC-USDT", "ETH-USDT", "BTC-USDT"])
-    assert table.names == ("BTC-USDT", "ETH-USDT", "XRP-USDT")
+    assert table.names == ["BTC-USDT", "ETH-USDT", "XRP-USDT"]
     assert table.codes == {"BTC-USDT": 0, "ETH-USDT": 1, "XRP-USDT": 2}
     assert len(table) == 3
 
@@ -88,3 +88,73 @@ def test_every_symbol_is_in_one_group(names):
     for group, codes in enumerate(of_groups):
         assert codes == sorted(codes)
         assert all(key_group(table.names[code]) == group for code in codes)
+
+
+def names_of_group(group, count):
+    """Return names that share a key group."""
+    names = (f"COIN{number}-USDT" for number in range(10_000))
+    return [name for name in names if key_group(name) == group][:count]
+
+
+def test_spare_codes_follow_and_every_group_has_as_many():
+    table = SymbolTable(["BTC-USDT", "ETH-USDT"], spare=3)
+    assert table.names == ["BTC-USDT", "ETH-USDT", *[""] * 3 * KEY_GROUPS]
+    own = {key_group("BTC-USDT"), key_group("ETH-USDT")}
+    assert [len(table.of_group(group)) for group in range(KEY_GROUPS)] == [
+        4 if group in own else 3 for group in range(KEY_GROUPS)
+    ]
+
+
+def test_a_symbol_takes_a_code_of_its_group_and_gives_it_back():
+    table = SymbolTable(["BTC-USDT"], spare=1)
+    code = table.take("ETH-USDT")
+    assert (table.names[code], table.codes["ETH-USDT"]) == ("ETH-USDT", code)
+    assert table.groups[code] == key_group("ETH-USDT")
+    with pytest.raises(ValueError, match="ETH-USDT: has a code"):
+        table.take("ETH-USDT")
+    table.free(code)
+    assert (table.names[code], table.codes) == ("", {"BTC-USDT": 0})
+
+
+def test_a_group_without_a_free_code_takes_nobody():
+    first, second, third = names_of_group(3, 3)
+    table = SymbolTable([first], spare=1)
+    assert table.take(second) == table.of_group(3)[-1]
+    assert not table.has_room(third)
+    with pytest.raises(ValueError, match="no code is free in its key group"):
+        table.take(third)
+    table.free(0)
+    assert table.take(third) == 0
+
+
+def test_the_code_that_was_free_for_longest_is_taken_first():
+    names = names_of_group(5, 4)
+    table = SymbolTable(names[:1], spare=2)
+    spare = table.of_group(5)[1:].tolist()
+    table.free(0)
+    assert [table.take(name) for name in names[1:]] == [*spare, 0]
+
+
+def test_owners_of_a_code_have_different_salts():
+    first, second = names_of_group(0, 2)
+    table = SymbolTable([first])
+    before = table.salts.copy()
+    table.free(0)
+    table.take(second)
+    assert table.salts[0] != before[0]
+
+
+def test_a_table_is_as_it_was():
+    table = SymbolTable(["BTC-USDT", "ETH-USDT", "SOL-USDT"], spare=2)
+    table.free(1)
+    table.take("XRP-USDT")
+    again = SymbolTable.of(table.names, table.groups.tolist())
+    assert (again.names, again.codes) == (table.names, table.codes)
+    assert again.salts.tolist() == table.salts.tolist()
+    assert all(again.of_group(group).tolist() == table.of_group(group).tolist() for group in range(KEY_GROUPS))
+
+
+@pytest.mark.parametrize(("names", "groups"), [(["BTC-USDT"], [0]), (["BTC-USDT"] * 2, [7, 7])])
+def test_what_is_no_table_is_refused(names, groups):
+    with pytest.raises(ValueError, match="not a table of symbols"):
+        SymbolTable.of(names, groups)

@@ -19,7 +19,7 @@ Source: docs.cdp.coinbase.com, Exchange WebSocket (overview, channels, rate limi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import nan
 
 import msgspec
@@ -141,9 +141,9 @@ def handshake() -> str | None:
     return None
 
 
-def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> str:
-    """Return the base URL itself."""
-    return ws_url
+def endpoint(ws_url: str, reply: bytes | None, topics: Sequence[str]) -> tuple[str, Heartbeat]:
+    """Return the base URL itself; the heartbeat is fixed."""
+    return ws_url, HEARTBEAT
 
 
 def topics(natives: Sequence[str]) -> list[str]:
@@ -196,19 +196,41 @@ def control(frame: bytes) -> Control | None:
     return None
 
 
-def _walk(messages: Iterable[_Message], batch: rows.Batch) -> None:
-    trades, quotes = batch.trades, batch.quotes
+def _walk(messages: list[_Message], batch: rows.Batch) -> None:
+    trades_at: list[int] = []
+    quotes_at: list[int] = []
     for at, message in enumerate(messages):
-        kind, native = message.type, message.product_id
+        kind = message.type
         if kind == "match" or kind == "last_match":
+            trades_at.append(at)
             if kind == "last_match":
                 batch.replayed.append(at)
-            trades.append((at, native, message.price, message.size, message.side, message.trade_id, message.time))
         elif kind == QUOTES:
-            bid, ask = message.best_bid, message.best_ask
-            quotes.append((at, native, bid, message.best_bid_size, ask, message.best_ask_size, message.time))
+            quotes_at.append(at)
         else:
             batch.others.append(at)
+    if trades_at:
+        trades = [messages[at] for at in trades_at]
+        batch.trades = rows.Trades(
+            trades_at,
+            [trade.product_id for trade in trades],
+            [trade.price for trade in trades],
+            [trade.size for trade in trades],
+            [trade.side for trade in trades],
+            [trade.trade_id for trade in trades],
+            [trade.time for trade in trades],
+        )
+    if quotes_at:
+        quotes = [messages[at] for at in quotes_at]
+        batch.quotes = rows.Quotes(
+            quotes_at,
+            [quote.product_id for quote in quotes],
+            [quote.best_bid for quote in quotes],
+            [quote.best_bid_size for quote in quotes],
+            [quote.best_ask for quote in quotes],
+            [quote.best_ask_size for quote in quotes],
+            [quote.time for quote in quotes],
+        )
 
 
 _READING = rows.Reading(NAME, _MESSAGE, _Message(), _walk, SIDE, from_rfc3339, from_rfc3339, control)
@@ -228,8 +250,8 @@ def trades_path(native: str, hole: Hole, page: int, got: Decoded | None) -> str:
 def trades(body: bytes, native: str, receive_ns: int, catalog: Catalog) -> Decoded:
     """Read a page of trades; see `Venue.trades`."""
     fills = listing.read_list(_FILLS, body, NAME, "page of trades")
-    found: list[rows.TradeRow] = [(0, native, f.price, f.size, f.side, f.trade_id, f.time) for f in fills]
-    return rows.decode_history(_READING, found, receive_ns, catalog)
+    found = [(f.price, f.size, f.side, f.trade_id, f.time) for f in fills]
+    return rows.decode_history(_READING, native, found, receive_ns, catalog)
 
 
 def klines_path(native: str, interval_s: int, start_s: int, end_s: int) -> str:

@@ -32,7 +32,7 @@ def test_a_trade_with_a_tick_direction_is_a_derivatives():
     row = {"i": "1", "T": 1788488776839, "p": "1", "v": "2", "S": "Buy", "s": "BTCUSDT"}
     frame = {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": [row]}
     assert len(wire.one(bybit, frame)[0]) == 1
-    assert wire.one(bybit, frame | {"data": [row | {"L": "PlusTick"}]}) == ([], ["unknown channel"])
+    assert wire.one(bybit, frame | {"data": [row | {"L": "PlusTick"}]}) == ([], ["malformed"])
     assert wire.one(bybit, frame | {"data": [row | {"S": "buy"}]}) == ([], ["bad side"])
 
 

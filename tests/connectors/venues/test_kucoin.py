@@ -53,8 +53,8 @@ def test_other_topics(topic):
     assert wire.one(kucoin, frame(topic, MATCH)) == ([], ["unknown channel"])
 
 
-def bullet(endpoint="wss://ws-api-spot.kucoin.com/", code="200000", token="2neA/iu+YvAU61=="):
-    server = {"endpoint": endpoint, "encrypt": True, "protocol": "websocket", "pingInterval": 18000}
+def bullet(endpoint="wss://ws-api-spot.kucoin.com/", code="200000", token="2neA/iu+YvAU61==", **times):
+    server = {"endpoint": endpoint, "encrypt": True, "protocol": "websocket", **times}
     return json.dumps({"code": code, "data": {"token": token, "instanceServers": [server, {"endpoint": "b"}]}}).encode()
 
 
@@ -63,7 +63,7 @@ def bullet(endpoint="wss://ws-api-spot.kucoin.com/", code="200000", token="2neA/
 )
 def test_the_handshake_names_the_endpoint(endpoint):
     assert kucoin.handshake() == "/api/v1/bullet-public"
-    url = urlsplit(kucoin.endpoint(kucoin.WS_URL, bullet(endpoint), []))
+    url = urlsplit(kucoin.endpoint(kucoin.WS_URL, bullet(endpoint), [])[0])
     assert f"{url.scheme}://{url.netloc}" == endpoint.removesuffix("/a/").removesuffix("/")
     assert url.path in ("/", "/a/")
     assert parse_qs(url.query)["token"] == ["2neA/iu+YvAU61=="]
@@ -75,6 +75,21 @@ def test_the_handshake_names_the_endpoint(endpoint):
 def test_another_reply_is_an_error(reply):
     with pytest.raises(ValueError, match="kucoin: the token"):
         kucoin.endpoint(kucoin.WS_URL, reply, [])
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({"pingInterval": 18000, "pingTimeout": 10000}, (18.0, 10.0, 40.0)),
+        ({"pingInterval": 30000, "pingTimeout": 5000}, (30.0, 5.0, 47.0)),
+        ({}, (18.0, 10.0, 40.0)),
+        ({"pingInterval": 3_600_000, "pingTimeout": 0}, (50.0, 1.0, 63.0)),  # a socket is closed after 60 s without
+    ],
+)
+def test_the_handshake_names_the_ping_times(times, expected):
+    heartbeat = kucoin.endpoint(kucoin.WS_URL, bullet(**times), [])[1]
+    assert (heartbeat.every_s, heartbeat.pong_s, heartbeat.silence_s) == expected
+    assert heartbeat.ping == kucoin.HEARTBEAT.ping
 
 
 def test_subscribe_by_channel():

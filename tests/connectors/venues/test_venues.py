@@ -272,7 +272,7 @@ def test_paths_and_urls(name):
     assert (module.handshake() is not None) == (name == "kucoin")
     assert module.waits_for_welcome() == (name == "kucoin")
     if name != "kucoin":
-        assert module.endpoint("wss://here/path", None, ["t"]) == "wss://here/path"
+        assert module.endpoint("wss://here/path", None, ["t"]) == ("wss://here/path", module.HEARTBEAT)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from market.venues import VENUES
 from tests.simulator.client import FEEDS, PINGS, receive_until, send, trade_ids
@@ -81,3 +81,24 @@ def test_a_late_pong(faulty, venue):
             receive_until(client, PONGS[venue])
         assert protocol.wait(10)
         assert time.monotonic() - began_s > 0.14
+
+
+def token(simulator):
+    data = simulator.rest("kucoin", "/api/v1/bullet-public", post=True)["data"]
+    (server,) = data["instanceServers"]
+    return data["token"], (server["pingInterval"], server["pingTimeout"])
+
+
+def test_a_token_names_ping_times_and_who_does_not_keep_to_them_is_sent_away(faulty):
+    faulty.order("kucoin", "ping_times", interval_ms=1000, timeout_ms=500)
+    name, times = token(faulty)
+    assert times == (1000, 500)
+    with faulty.ws("kucoin", f"/?token={name}&connectId=c") as silent:
+        began_s = time.monotonic()
+        assert json.loads(silent.recv(timeout=10))["type"] == "welcome"
+        with pytest.raises(ConnectionClosed) as closed:
+            silent.recv(timeout=10)
+        assert closed.value.rcvd.code == 1000
+        assert 1.5 < time.monotonic() - began_s < 8
+    faulty.order("kucoin", "clear")
+    assert token(faulty)[1] == (18000, 10000)

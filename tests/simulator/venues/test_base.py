@@ -37,6 +37,8 @@ def test_only_topics_with_subscribers_are_formatted(venue):
     venue.unsubscribe(peer, channel, symbol)
     assert venue.trades(rows, venue.routes) == 0
     assert venue.ledger_lines(rows) == []
+    venue.notes_all = True
+    assert [line.split(",")[6] for line in venue.ledger_lines(rows)] == ["-1"] * 5
 
 
 def test_a_new_subscriber_can_be_given_the_present_quote(venue):
