@@ -96,6 +96,11 @@ class CandleKernel:
         return bits
 
     @property
+    def watermark_ns(self) -> int:
+        """Return the last watermark, `NEVER` before the first."""
+        return self._watermark_ns
+
+    @property
     def clock_ns(self) -> int:
         """Return the candle clock, a whole second."""
         if self._watermark_ns in (NEVER, END_OF_INPUT):
@@ -338,9 +343,29 @@ class CandleKernel:
         self._changed[at] |= (close[at] != close[before]) | (last_ns[at] == NEVER)
         close[at], last_ns[at] = close[before], last_ns[before]
 
-    def _emit(self, clock_ns: int) -> Rows:
-        """Return changed candles that have ended, and count their revision up."""
-        changed = np.flatnonzero(self._changed)
+    def forget(self, symbols: Sequence[int]) -> Rows:
+        """Free the slots of symbols that nothing more comes of, as if they had never traded.
+
+        Args:
+            symbols: Codes; all their trades have been released, and a whole second and the hold have passed since.
+
+        Returns:
+            Their forming candles as they are: CANDLE rows as of their ends, in the order of `add`.
+        """
+        places = self._places_of(np.array(symbols, np.int64))
+        spans = [
+            self._base[interval] + place * ring + np.arange(ring)
+            for interval, ring in enumerate(self._ring.tolist())
+            for place in places.tolist()
+        ]
+        at = np.concatenate(spans)
+        rows = self._emit(END_OF_INPUT, at[self._changed[at]])
+        self._slots[at] = UNUSED
+        return rows
+
+    def _emit(self, clock_ns: int, changed: I64 | None = None) -> Rows:
+        """Return changed candles, all or some, that have ended, and count their revision up."""
+        changed = np.flatnonzero(self._changed) if changed is None else changed
         end_ns = self._slots["open_ns"][changed] + self._ns_of[changed]
         at, end_ns = changed[end_ns <= clock_ns], end_ns[end_ns <= clock_ns]
         self._changed[at] = False

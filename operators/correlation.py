@@ -8,7 +8,7 @@ ahead changes nothing. Each matrix is computed anew from the window, never updat
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,9 @@ class CorrelationKernel:
     """Correlation matrix of one interval, all symbols.
 
     Memory: `window + 1` closes a symbol, and at most WAITING_CANDLES a symbol that wait for the slowest group.
+
+    Attributes:
+        forgotten: Symbols that the last `advance` has freed: no matrix has them any more.
     """
 
     def __init__(self, n_symbols: int, interval_s: int, window: int, groups: Iterable[int] = range(KEY_GROUPS)) -> None:
@@ -51,6 +54,20 @@ class CorrelationKernel:
         self._closes: F64 = np.full((window + 1, n_symbols), np.nan)
         self._newest_ns = NEVER  # open time of the last row of `_closes`
         self._waiting: Rows = np.zeros(0, _CLOSE)
+        self._leaving: list[tuple[int, int]] = []  # candle clock, symbol
+        self.forgotten: list[int] = []
+
+    def forget(self, symbols: Sequence[int], clock_ns: int) -> None:
+        """Free symbols that nothing more comes of, once the slowest group is as far as theirs is now.
+
+        Args:
+            symbols: Codes of one key group, all whose candles have been given. Those that end later were let go
+                while they formed; they take part in nothing.
+            clock_ns: The group's candle clock.
+        """
+        theirs = np.isin(self._waiting["symbol"], symbols)
+        self._waiting = self._waiting[~(theirs & (self._waiting["open_ns"] + self._width_ns > clock_ns))]
+        self._leaving += [(clock_ns, symbol) for symbol in symbols]
 
     def advance(self, group: int, candle_watermark_ns: int, candles: Rows) -> list[Correlation]:
         """Take candles of a key group and compute the windows that are complete now.
@@ -75,7 +92,7 @@ class CorrelationKernel:
         on_time = (ends == self._waiting["known_ns"]) & (ends <= done_ns)
         on_time &= self._waiting["open_ns"] > self._newest_ns  # a candle can be given again: its indicators moved
         moments = np.unique(self._waiting["open_ns"][on_time]).tolist()
-        found = [self._compute(open_ns) for open_ns in moments]
+        found = list(self._go(moments, done_ns))
         if self._waiting.size > WAITING_CANDLES * self._closes.shape[1]:
             slowest = min(self._clocks, key=self._clocks.__getitem__)
             message = f"{self._waiting.size} candles wait for key group {slowest}, whose clock is {done_ns} ns"
@@ -90,6 +107,26 @@ class CorrelationKernel:
             rows[column] = candles[column]
         rows["known_ns"] = np.maximum(candles["as_of_ns"], candles["open_ns"] + self._width_ns)
         self._waiting = np.frombuffer(self._waiting.tobytes() + rows.tobytes(), _CLOSE)
+
+    def _go(self, moments: list[int], done_ns: int) -> Iterator[Correlation | None]:
+        """Compute the windows of some moments, and free symbols where it is their turn."""
+        self.forgotten = []
+        for open_ns in moments:
+            self._free(open_ns + self._width_ns)
+            yield self._compute(open_ns)
+        self._free(done_ns + 1)
+
+    def _free(self, before_ns: int) -> None:
+        """Free the symbols whose candles all ended before a time."""
+        due = [entry for entry in self._leaving if entry[0] < before_ns]
+        if not due:
+            return
+        for clock_ns, symbol in due:
+            self._closes[:, symbol] = np.nan
+            old = (self._waiting["symbol"] == symbol) & (self._waiting["known_ns"] <= clock_ns)
+            self._waiting = self._waiting[~old]
+            self.forgotten.append(symbol)
+        self._leaving = [entry for entry in self._leaving if entry[0] >= before_ns]
 
     def _compute(self, open_ns: int) -> Correlation | None:
         """Move the window on to a candle's open time and return its matrix."""
@@ -132,7 +169,8 @@ class CorrelationKernel:
     def snapshot(self) -> bytes:
         """Return the state as bytes."""
         shape = (self._closes.shape, self._interval_s, sorted(self._clocks))
-        return pickle.dumps((shape, self._clocks, self._closes, self._newest_ns, self._waiting), protocol=5)
+        state = (self._clocks, self._closes, self._newest_ns, self._waiting, self._leaving)
+        return pickle.dumps((shape, state), protocol=5)
 
     def restore(self, snapshot: bytes) -> None:
         """Take over what `snapshot` returned.
@@ -140,12 +178,12 @@ class CorrelationKernel:
         Raises:
             ValueError: It is of another number of symbols, window, interval or set of groups.
         """
-        shape, clocks, closes, newest_ns, waiting = pickle.loads(snapshot)
+        shape, state = pickle.loads(snapshot)
         mine = (self._closes.shape, self._interval_s, sorted(self._clocks))
         if shape != mine:
             message = f"the snapshot is of ((window + 1, symbols), interval, groups) {shape}, not {mine}"
             raise ValueError(message)
-        self._clocks, self._closes, self._newest_ns, self._waiting = clocks, closes, newest_ns, waiting
+        self._clocks, self._closes, self._newest_ns, self._waiting, self._leaving = state
 
 
 def pearson_matrix(returns: F64) -> F64:

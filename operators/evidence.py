@@ -1,8 +1,9 @@
-"""The evidence for and against one trade: what the other venues showed around it.
+"""The evidence: where each venue was lately, and what that says about the trades that are in doubt.
 
-Holds the ticks of the last `HORIZON_NS` of one key group and lets the venues vote. Silence never counts as "did not
-move": a venue votes against only if it was heard with an event time after the trade. One whose next tick is not even
-due yet may be presumed to stand where it was, until the late horizon; then it must have been heard.
+The way of each symbol on each venue is kept as the least and the greatest value in cells of `CELL_NS` of event time,
+for the last `CELLS` of them. So memory does not depend on how busy a market is, and thousands of trades of a crash are
+voted on in one go. Values are natural logarithms of price. Silence never counts as "did not move": a venue is **live**
+for a trade only if it was heard with an event time after it.
 """
 
 from __future__ import annotations
@@ -12,220 +13,136 @@ from typing import Any, Final
 
 import numpy as np
 
-from market.schema import F64, I64, LAGGING, Rows, join
+from market.schema import F64, I64, Bool
 from market.venues import VENUES
-from operators.consensus import log_value
+from operators.hold import Seen
 
+CELL_NS: Final = 25_000_000
+CELLS: Final = 96
+"""2.4 s: the lateness of a trade over a stalled link, and BACK_NS before it."""
 BACK_NS: Final = 300_000_000
 """Evidence may precede the trade by this much: another venue was there first."""
-HORIZON_NS: Final = 2_500_000_000
-"""How long received ticks stay evidence; covers a late trade's past and the late horizon of wicks."""
-FOLLOWED: Final = 0.5
-"""A venue followed if it came at least half of the way from the anchor to the trade's price."""
-NOISE_SCALES: Final = 4.0
-FOLLOWED_MOST: Final = 0.8
-"""Half of a small move is within natural noise: then it takes 4 dispersions, yet never more than 0.8 of the way."""
-FEW_CHUNKS: Final = 16
-WAITING_ROWS: Final = 4_096
+LONG_AGO: Final = int(np.iinfo(np.int64).min // 2)
 
-EVIDENCE: Final = np.dtype(
-    [("symbol", "i4"), ("venue", "i1"), ("value", "f8"), ("event_ns", "i8"), ("receive_ns", "i8")]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """A trade that the others vote on.
-
-    Attributes:
-        symbol: Symbol code.
-        venue: The trade's own, which has no vote.
-        price: Log price, basis removed.
-        event_ns: Its event time.
-        anchor: Log consensus before the excursion.
-    """
-
-    symbol: int
-    venue: int
-    price: float
-    event_ns: int
-    anchor: float
+_VENUES: Final = len(VENUES)
 
 
 @dataclass(slots=True)
-class Witness:
-    """One other venue's part in a vote; `nearest` is its value (log, basis removed) closest to the trade's.
+class Extremes:
+    """Where the venues were in a stretch of event time, for n trades: n x 7 float64; +inf and -inf where not heard."""
 
-    Attributes:
-        age_ns: How long before the trade that value was; negative if after it.
-        live: Heard after the trade.
-        presumed: Not heard after it, but not overdue either.
-    """
+    least: F64
+    greatest: F64
 
-    venue: int
-    nearest: float
-    age_ns: int
-    followed: bool
-    live: bool
-    presumed: bool
-
-    @property
-    def vote(self) -> str:
-        """What it said, in words."""
-        if self.followed:
-            return "followed"
-        return "did not follow" if self.live else "not overdue" if self.presumed else "silent"
-
-
-@dataclass(slots=True)
-class Vote:
-    """What the other venues said.
-
-    Attributes:
-        support: Venues that were at the trade's price or followed it.
-        against: Venues heard after the trade that did not.
-        presumed: Venues not heard after it, whose next tick is not overdue and whose last was elsewhere.
-        reference: Median of the witnesses' values at the trade's time, log, basis removed; NaN without any.
-        witnesses: One entry a venue with evidence.
-    """
-
-    support: int
-    against: int
-    presumed: int
-    reference: float
-    witnesses: list[Witness]
-
-    def describe(self, price: float) -> dict[str, Any]:
-        """Return the vote as a JSON object: per venue its nearest price in bps from the trade, age and vote."""
-        return {
-            VENUES[w.venue]: {
-                "nearest_bps": round((w.nearest - price) * 1e4, 2),
-                "age_ms": round(w.age_ns / 1e6, 1),
-                "vote": w.vote,
-            }
-            for w in self.witnesses
-        }
+    def farthest(self, forward: Bool) -> F64:
+        """Return how far each venue came, up where `forward` (n bool) is true, else down; n x 7 float64."""
+        return np.where(forward[:, None], self.greatest, self.least)
 
 
 class Evidence:
-    """Ticks of a key group, by receive time. Bounded by HORIZON_NS."""
+    """What the ticks of a key group show. Memory: `2 * CELLS + 2` numbers a symbol and venue.
 
-    def __init__(self) -> None:
-        self._chunks: list[Rows] = []  # EVIDENCE
-        self._new: list[Rows] = []  # TICK, not looked at yet
-        self._new_rows = 0
-        self._of_symbol: dict[int, Rows] = {}  # found since the last change
+    Attributes:
+        newest: symbols x 7 float64, value with the newest event time.
+        newest_ns: symbols x 7 int64, that event time.
+    """
 
-    def add(self, ticks: Rows) -> None:
-        """Add n TICK rows in receive order, later than all before."""
-        self._new.append(ticks)
-        self._new_rows += ticks.size
-        if self._new_rows >= WAITING_ROWS:
-            self.settle()
+    def __init__(self, symbols: int) -> None:
+        self._symbols = symbols
+        self._width = symbols * _VENUES
+        self._least = np.full(CELLS * self._width, np.inf)
+        self._greatest = np.full(CELLS * self._width, -np.inf)
+        self._front = LONG_AGO // CELL_NS
+        self.newest = np.full((symbols, _VENUES), np.nan)
+        self.newest_ns = np.full((symbols, _VENUES), LONG_AGO, np.int64)
 
-    def forget(self, released_ns: int) -> None:
-        """Drop rows older than the horizon before `released_ns`, sooner or later; no vote counts them."""
-        self._of_symbol.clear()
-        oldest_ns = released_ns - HORIZON_NS
-        while self._chunks and self._chunks[0]["receive_ns"][-1] < oldest_ns:
-            self._chunks.pop(0)
-        if not self._chunks:
-            while self._new and self._new[0]["receive_ns"][-1] < oldest_ns:
-                self._new_rows -= self._new.pop(0).size
+    def add(self, seen: Seen) -> None:
+        """Take n ticks, received after all before."""
+        if not seen.place.size:
             return
-        first = self._chunks[0]
-        old = int(np.searchsorted(first["receive_ns"], oldest_ns))
-        if 2 * old > first.size:  # copied at most once a half, so that memory goes down too
-            self._chunks[0] = first[old:].copy()
+        place, value, event_ns = seen.place, seen.value, seen.event_ns
+        self.advance(int(seen.receive_ns.max()))
+        newest_ns = self.newest_ns.reshape(-1)
+        np.maximum.at(newest_ns, place, event_ns)
+        rows = (event_ns == newest_ns[place]).nonzero()[0]
+        self.newest.reshape(-1)[place[rows]] = value[rows]  # of equal places the last stays
+        cell = event_ns // CELL_NS
+        if cell.min() <= self._front - CELLS:
+            rows = (cell > self._front - CELLS).nonzero()[0]
+            place, value, cell = place[rows], value[rows], cell[rows]
+        at = cell % CELLS * self._width + place
+        np.minimum.at(self._least, at, value)
+        np.maximum.at(self._greatest, at, value)
 
-    def settle(self) -> None:
-        """Bring what was added into the small form that is searched and kept."""
-        if not self._new:
+    def advance(self, now_ns: int) -> None:
+        """Make room for event times up to a time of receipt: nothing is received before it happens."""
+        front = now_ns // CELL_NS
+        behind = front - self._front
+        if behind <= 0:
             return
-        ticks = join(self._new)
-        self._new, self._new_rows = [], 0
-        rows = np.empty(ticks.size, EVIDENCE)
-        for column in ("symbol", "venue", "event_ns", "receive_ns"):
-            rows[column] = ticks[column]
-        rows["value"] = np.where(ticks["flags"] & LAGGING, np.nan, log_value(ticks))
-        self._chunks.append(rows)
-        if len(self._chunks) > FEW_CHUNKS:
-            self._chunks = [join(self._chunks)]
+        least, greatest = self._planes()
+        if behind >= CELLS:
+            least[:], greatest[:] = np.inf, -np.inf
+        else:
+            for cell in range(self._front + 1, front + 1):
+                least[cell % CELLS], greatest[cell % CELLS] = np.inf, -np.inf
+        self._front = front
 
-    def _find(self, symbol: int) -> Rows:
-        """Return the EVIDENCE rows of a symbol that have a value, in receive order."""
-        if symbol not in self._of_symbol:
-            self.settle()
-            parts = [
-                rows.take(np.flatnonzero((rows["symbol"] == symbol) & np.isfinite(rows["value"])))
-                for rows in self._chunks
-            ]
-            self._of_symbol[symbol] = join(parts)
-        return self._of_symbol[symbol]
+    def _planes(self) -> tuple[F64, F64]:
+        shape = (CELLS, self._symbols, _VENUES)
+        return self._least.reshape(shape), self._greatest.reshape(shape)
 
-    def vote(
-        self, suspect: Suspect, released_ns: int, cutoff_ns: int, basis: F64, scale: float, overdue_ns: I64 | None
-    ) -> Vote:
-        """Let the other venues vote on a trade.
+    def reaches(self, event_ns: I64) -> Bool:
+        """Return for n trades, by event time, whether all that counts for them is still remembered."""
+        return np.asarray((event_ns - BACK_NS) // CELL_NS > self._front - CELLS)
+
+    def between(self, symbol: I64, from_ns: I64, to_ns: I64 | None = None) -> Extremes:
+        """Return where the venues were in stretches of event time, to CELL_NS.
 
         Args:
-            suspect: The trade.
-            released_ns: End of the quantum that is being released; evidence reaches HORIZON_NS back from it.
-            cutoff_ns: Evidence received after this does not count.
-            basis: Log basis of each venue, 7 float64.
-            scale: Dispersion of the symbol, log.
-            overdue_ns: The age from which a venue's next tick is overdue, 7 int64; None: presume nothing.
+            symbol: n int64, local.
+            from_ns: n int64.
+            to_ns: n int64; None: until now.
         """
-        rows = self._find(suspect.symbol)
-        first = np.searchsorted(rows["receive_ns"], released_ns - HORIZON_NS)
-        last = np.searchsorted(rows["receive_ns"], cutoff_ns, side="right")
-        rows = rows[first:last]
-        way = suspect.price - suspect.anchor
-        needed = max(FOLLOWED * abs(way), min(NOISE_SCALES * scale, FOLLOWED_MOST * abs(way)))
-        witnesses, values = [], []
-        for venue in np.unique(rows["venue"]).tolist():
-            if venue == suspect.venue:
-                continue
-            theirs = rows.take(np.flatnonzero(rows["venue"] == venue))
-            due_from_ns = cutoff_ns - int(overdue_ns[venue]) if overdue_ns is not None else cutoff_ns
-            said, presumed = _said(theirs, suspect.event_ns, due_from_ns)
-            if not said.size:
-                continue
-            level = said["value"] - basis[venue]
-            witnesses.append(_witness(venue, level, said["event_ns"], suspect, needed, presumed))
-            values.append(_value_at(level, said["event_ns"], suspect.event_ns))
-        return Vote(
-            support=sum(w.followed for w in witnesses),
-            against=sum(w.live and not w.followed for w in witnesses),
-            presumed=sum(w.presumed and not w.followed for w in witnesses),
-            reference=float(np.median(values)) if values else float("nan"),
-            witnesses=witnesses,
-        )
+        first = np.clip(from_ns // CELL_NS, self._front - CELLS + 1, self._front)
+        last = np.full(first.shape, self._front) if to_ns is None else np.clip(to_ns // CELL_NS, first, self._front)
+        span = np.arange(int((last - first).max(initial=0)) + 1)
+        cells = np.minimum(first[:, None] + span, last[:, None]) % CELLS  # short ones repeat their last
+        rows = cells * self._symbols + symbol[:, None]
+        least, greatest = (table.reshape(-1, _VENUES).take(rows, axis=0) for table in (self._least, self._greatest))
+        return Extremes(least.min(axis=1), greatest.max(axis=1))
 
+    def live(self, symbol: I64, event_ns: I64) -> Bool:
+        """Return which venues were heard with an event time after each of n trades, n x 7 bool."""
+        return np.asarray(self.newest_ns[symbol] > event_ns[:, None])
 
-def _said(theirs: Rows, event_ns: int, due_from_ns: int) -> tuple[Rows, bool]:
-    """Return one venue's rows that count, and whether only a presumption speaks for their being current."""
-    at_ns = theirs["event_ns"]
-    around = theirs.take(np.flatnonzero(at_ns >= event_ns - BACK_NS))
-    if (around["event_ns"] > event_ns).any():
-        return around, False
-    newest = theirs.take([int(np.argmax(at_ns))])
-    presumed = bool(newest["receive_ns"][0] > due_from_ns)
-    return newest if presumed and not around.size else around, presumed
+    def nearest(self, symbol: int, venue: int, event_ns: int, value: float) -> tuple[float, int] | None:
+        """Return a venue's value nearest to a trade's and when that was, to CELL_NS; None if it was not heard."""
+        first = np.clip((event_ns - BACK_NS) // CELL_NS, self._front - CELLS + 1, self._front)
+        cells = np.arange(first, self._front + 1)
+        least, greatest = (plane[cells % CELLS, symbol, venue] for plane in self._planes())
+        heard = np.isfinite(least)
+        if not heard.any():
+            return None
+        ends = np.concatenate((least[heard], greatest[heard]))
+        best = int(np.abs(ends - value).argmin())
+        return float(ends[best]), int(np.tile(cells[heard], 2)[best]) * CELL_NS + CELL_NS // 2
 
+    def forget(self, symbols: I64) -> None:
+        """Forget some symbols, local."""
+        least, greatest = self._planes()
+        least[:, symbols], greatest[:, symbols] = np.inf, -np.inf
+        self.newest[symbols], self.newest_ns[symbols] = np.nan, LONG_AGO
 
-def _witness(venue: int, level: F64, at_ns: I64, suspect: Suspect, needed: float, presumed: bool) -> Witness:
-    best = int(np.argmin(np.abs(level - suspect.price)))
-    way = suspect.price - suspect.anchor
-    followed = bool(((level - suspect.anchor) * np.sign(way) >= needed).any()) if way else False
-    live = bool((at_ns > suspect.event_ns).any())
-    presumed &= bool((np.abs(level - suspect.anchor) < needed).all())  # it stands where all stood before
-    return Witness(venue, float(level[best]), suspect.event_ns - int(at_ns[best]), followed, live, presumed)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state; of the cells only those that hold something."""
+        state = {name: value for name, value in vars(self).items() if name not in ("_least", "_greatest")}
+        held = np.flatnonzero(np.isfinite(self._least))
+        return {**state, "held": held.astype(np.int32), "least": self._least[held], "greatest": self._greatest[held]}
 
-
-def _value_at(level: F64, at_ns: I64, event_ns: int) -> float:
-    """Their last value at or before the trade, else their first after it."""
-    before = np.flatnonzero(at_ns <= event_ns)
-    if before.size:
-        return float(level[before[np.argmax(at_ns[before])]])
-    return float(level[np.argmin(at_ns)])
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        held, least, greatest = (state.pop(name) for name in ("held", "least", "greatest"))
+        vars(self).update(state)
+        self._least, self._greatest = np.full(CELLS * self._width, np.inf), np.full(CELLS * self._width, -np.inf)
+        self._least[held], self._greatest[held] = least, greatest

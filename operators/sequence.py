@@ -7,7 +7,8 @@ ticks long enough to know it.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -47,11 +48,15 @@ _MIX: Final = np.array(
 
 @dataclass(slots=True)
 class Slice:
-    """The ticks of one venue for one key group, and the venue's watermark; rows may be none."""
+    """The ticks of one venue for one key group, and the venue's watermark; rows may be none.
+
+    `let_go` are codes of the group as in `TickBatch`.
+    """
 
     venue: int
     ticks: Rows
     watermark_ns: int
+    let_go: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -69,13 +74,21 @@ class SequenceKernel:
     Memory: `2 * REMEMBERED_IDS` hashed ids, `LAG_SAMPLE` lags, the clock's window.
     """
 
-    def __init__(self, venue: int, groups: I64) -> None:
-        """Build for a venue code; `groups` is the key group of each symbol code, int64."""
+    def __init__(self, venue: int, groups: I64, salts: I64 | None = None) -> None:
+        """Build for a venue code.
+
+        Args:
+            venue: Venue code.
+            groups: The key group of each symbol code, int64.
+            salts: What stands for each symbol where trades are told apart, int64; looked up anew for each batch. By
+                default the codes, which never change their owner then.
+        """
         self._venue = venue
         self._groups = groups
+        self._salts = np.arange(groups.size) if salts is None else salts
         self._clock = ClockKernel()
-        self._young: set[int] = set()
-        self._old: set[int] = set()
+        self._young = _Ids()
+        self._old = _Ids()
         self._duplicates = 0
         self._late_ns: int | None = None  # when the newest stamped tick came, if it came late
         self._lags: list[I64] = []
@@ -99,7 +112,11 @@ class SequenceKernel:
                 lag = (ticks["receive_ns"] - ticks["event_ns"])[stamped]
                 self._lags.append(lag)
                 self._lag_rows += lag.size
-        return Sequenced(self._split(ticks, batch.watermark_ns), self._status(batch.watermark_ns), batch.gaps)
+        slices = self._split(ticks, batch.watermark_ns)
+        for code in batch.let_go:
+            group = int(self._groups[code])
+            slices[group] = replace(slices[group], let_go=[*slices[group].let_go, code])
+        return Sequenced(slices, self._status(batch.watermark_ns), batch.gaps)
 
     def _flag_lagging(self, ticks: Rows, current: I64, unstamped: I64) -> None:
         """Flag unstamped rows whose last stamped row before them came late, not long ago."""
@@ -117,24 +134,25 @@ class SequenceKernel:
         trades = np.flatnonzero((ticks["kind"] == TRADE) & (ticks["trade_id"] != b""))
         if not trades.size:
             return ticks
-        ids = trade_keys(ticks.take(trades)).tolist()
-        fresh = set(ids)
-        known = not (self._young.isdisjoint(fresh) and self._old.isdisjoint(fresh))
-        if len(fresh) == len(ids) and not known and len(self._young) + len(ids) < REMEMBERED_IDS:
-            self._young |= fresh
+        ids = trade_keys(ticks.take(trades), self._salts)
+        keys = ids.tolist()
+        fresh = set(keys)
+        known = not (self._young.known.isdisjoint(fresh) and self._old.known.isdisjoint(fresh))
+        if len(fresh) == len(keys) and not known and len(self._young.known) + len(keys) < REMEMBERED_IDS:
+            self._young.add_all(fresh, ids)
             return ticks
         keep = np.ones(ticks.size, bool)
-        keep[[row for row, key in zip(trades.tolist(), ids, strict=True) if not self._remember(key)]] = False
+        keep[[row for row, key in zip(trades.tolist(), keys, strict=True) if not self._remember(key)]] = False
         self._duplicates += int(ticks.size - keep.sum())
         return ticks.take(np.flatnonzero(keep))
 
     def _remember(self, key: int) -> bool:
         """Remember an id; return whether it is new. A generation ends with a certain id, not with a batch."""
-        if key in self._young or key in self._old:
+        if key in self._young.known or key in self._old.known:
             return False
         self._young.add(key)
-        if len(self._young) == REMEMBERED_IDS:
-            self._old, self._young = self._young, set()
+        if len(self._young.known) == REMEMBERED_IDS:
+            self._old, self._young = self._young, _Ids()
         return True
 
     def _split(self, ticks: Rows, watermark_ns: int) -> list[Slice]:
@@ -177,25 +195,49 @@ class SequenceKernel:
 
     def snapshot(self) -> bytes:
         """Return the state that results depend on: the clock, the remembered ids, whether the link is late."""
-        ids = [np.fromiter(seen, np.int64, len(seen)) for seen in (self._young, self._old)]
-        return pickle.dumps((self._clock.snapshot(), *(i.tobytes() for i in ids), self._duplicates, self._late_ns))
+        ids = (self._young.kept.tobytes(), self._old.kept.tobytes())
+        return pickle.dumps((self._clock.snapshot(), *ids, self._duplicates, self._late_ns))
 
     def restore(self, state: bytes) -> None:
         """Take over what `snapshot` returned."""
         clock, young, old, self._duplicates, self._late_ns = pickle.loads(state)
         self._clock = ClockKernel.restore(clock)
-        self._young = set(np.frombuffer(young, np.int64).tolist())
-        self._old = set(np.frombuffer(old, np.int64).tolist())
+        self._young, self._old = _Ids(young), _Ids(old)
 
 
-def trade_keys(trades: Rows) -> I64:
-    """Return a 64-bit key of (symbol, trade id) for n TICK rows, int64; equal pairs have equal keys.
+class _Ids:
+    """A generation of ids: a set to look them up, and beside it an array, which a snapshot copies in no time.
+
+    Attributes:
+        known: The ids.
+        kept: The same as int64.
+    """
+
+    __slots__ = ("kept", "known")
+
+    def __init__(self, kept: bytes = b"") -> None:
+        self.kept = array("q", kept)
+        self.known = set(self.kept)
+
+    def add(self, key: int) -> None:
+        """Add an id that is not known."""
+        self.known.add(key)
+        self.kept.append(key)
+
+    def add_all(self, keys: set[int], ids: I64) -> None:
+        """Add ids, none of them known, given in both forms."""
+        self.known |= keys
+        self.kept.frombytes(ids.tobytes())
+
+
+def trade_keys(trades: Rows, salts: I64) -> I64:
+    """Return a 64-bit key of (symbol's salt, trade id) for n TICK rows, int64; equal pairs have equal keys.
 
     Ids differing in a single 8-byte word never collide; others do with a chance of 2**-64 a pair.
     """
     words = np.ascontiguousarray(trades["trade_id"]).view(np.uint64).reshape(len(trades), -1)
     keys = (words * _MIX).sum(axis=1, dtype=np.uint64)
     keys ^= keys >> np.uint64(32)
-    keys = keys * _MIX[0] + trades["symbol"].astype(np.uint64) * _MIX[1]
+    keys = keys * _MIX[0] + salts[trades["symbol"]].astype(np.uint64) * _MIX[1]
     keys ^= keys >> np.uint64(29)
     return np.asarray(keys.view(np.int64))

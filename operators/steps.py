@@ -9,23 +9,39 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
-from market.records import WICK, Correlation, ForgedTicks, StudyBatch, VenueStatus, WickBatch
-from market.schema import END_OF_INPUT, TRADE, Gap, Rows, TickBatch, join
+from market.records import (
+    VERDICTS,
+    WICK,
+    Correlation,
+    ForgedTicks,
+    LetGo,
+    ReleasedTrades,
+    StudyBatch,
+    VenueStatus,
+    WickBatch,
+)
+from market.schema import END_OF_INPUT, NS_PER_S, TRADE, Gap, Rows, TickBatch, join
 from market.symbols import KEY_GROUPS, SymbolTable
 from operators.candles import CandleKernel
 from operators.correlation import CorrelationKernel
 from operators.forge import Forged, ForgeKernel, ForgePolicy
 from operators.indicators.kernel import StudyKernel
 from operators.sequence import Sequenced, SequenceKernel, Slice
+
+SETTLE_NS: Final = 10 * NS_PER_S
+"""So long after the last tick of a symbol that is let go nothing of it is held, judged again or evidence any more, and
+its candles have all its trades."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -106,7 +122,7 @@ class _Sequence(KernelLogic[SequenceKernel, TickBatch, Sequenced]):
         self._table = table
 
     def make(self, value: TickBatch) -> SequenceKernel:
-        return SequenceKernel(value.venue, self._table.groups)
+        return SequenceKernel(value.venue, self._table.groups, self._table.salts)
 
     def feed(self, kernel: SequenceKernel, values: list[TickBatch]) -> Iterable[Sequenced]:
         return [kernel.add(value) for value in values]
@@ -153,14 +169,27 @@ class _Forge(KernelLogic[ForgeKernel, GroupSlice, "GroupForged"]):
         self._table = table
         self._policy = policy
         self._ended: set[int] = set()
+        self._leaving: list[tuple[int, int]] = []  # when it has settled, symbol; told again after a restart
 
     def make(self, value: GroupSlice) -> ForgeKernel:
         self._group = value.group
         return ForgeKernel(self._table.of_group(value.group), self._policy)
 
     def feed(self, kernel: ForgeKernel, values: list[GroupSlice]) -> Iterable[GroupForged]:
-        forged = kernel.add([value.part for value in values])
-        return [] if forged is None else [GroupForged(self._group, forged)]
+        parts = [value.part for value in values]
+        self._leaving += [(part.watermark_ns + SETTLE_NS, symbol) for part in parts for symbol in part.let_go]
+        # Where some symbol is due, in small steps: a code's next owner must find nothing of the last.
+        for some in [[part] for part in parts] if self._leaving else [parts]:
+            forged = kernel.add(some)
+            if forged is not None:
+                yield GroupForged(self._group, forged, self._let_go(kernel, forged.watermark_ns))
+
+    def _let_go(self, kernel: ForgeKernel, watermark_ns: int) -> list[tuple[int, list[int]]]:
+        due = sorted(entry for entry in self._leaving if entry[0] <= watermark_ns)
+        if due:
+            kernel.forget(np.array([symbol for _, symbol in due], np.int64))
+            self._leaving = [entry for entry in self._leaving if entry[0] > watermark_ns]
+        return [(at_ns, [symbol for _, symbol in same]) for at_ns, same in groupby(due, itemgetter(0))]
 
     def is_end(self, value: GroupSlice) -> bool:
         """Return whether this is the end of the last venue that had not ended."""
@@ -171,10 +200,14 @@ class _Forge(KernelLogic[ForgeKernel, GroupSlice, "GroupForged"]):
 
 @dataclass(slots=True)
 class GroupForged:
-    """What the forge released, and of which key group."""
+    """What the forge released, and of which key group.
+
+    `let_go` are symbols that it has forgotten, with the watermarks at which others may, ascending, all past now.
+    """
 
     group: int
     forged: Forged
+    let_go: list[tuple[int, list[int]]] = field(default_factory=list)
 
 
 def forge(
@@ -184,11 +217,20 @@ def forge(
     return op.stateful_batch(step_id, up, lambda state: _Forge(state, table, policy))
 
 
-def released(step_id: str, up: KeyedStream[GroupForged]) -> Stream[ForgedTicks]:
-    """Return the released ticks with their verdicts, for the archive."""
-    return op.filter_map(
-        step_id, up, lambda item: item[1].forged.released if item[1].forged.released.ticks.size else None
-    )
+def released(step_id: str, up: KeyedStream[GroupForged]) -> KeyedStream[ForgedTicks]:
+    """Return the released ticks with their final verdicts, for the archive; wicks once they are settled."""
+    return op.flat_map_value(step_id, up, lambda value: _final(value.forged))
+
+
+def _final(forged: Forged) -> list[ForgedTicks]:
+    out = forged.released
+    open_wicks = out.verdict == WICK
+    if open_wicks.any():
+        rows = np.flatnonzero(~open_wicks)
+        out = ForgedTicks(
+            out.ticks.take(rows), out.release_ns[rows], out.verdict[rows], out.reference[rows], out.deviation_bps[rows]
+        )
+    return [part for part in (out, forged.settled) if part.ticks.size]
 
 
 def wicks(step_id: str, up: KeyedStream[GroupForged]) -> Stream[WickBatch]:
@@ -196,9 +238,35 @@ def wicks(step_id: str, up: KeyedStream[GroupForged]) -> Stream[WickBatch]:
     return op.filter_map(step_id, up, lambda item: WickBatch(item[1].forged.wicks) if item[1].forged.wicks else None)
 
 
-def newest(step_id: str, up: KeyedStream[GroupForged]) -> Stream[Rows]:
-    """Return the newest state of the symbols that moved, HOT rows."""
-    return op.filter_map(step_id, up, lambda item: item[1].forged.hot if item[1].forged.hot.size else None)
+def let_go(step_id: str, up: KeyedStream[GroupForged]) -> KeyedStream[LetGo]:
+    """Return the symbols of which no tick comes any more, for the archive."""
+    return op.flat_map_value(step_id, up, lambda value: [LetGo(symbols, "ticks") for _, symbols in value.let_go])
+
+
+def newest(step_id: str, up: KeyedStream[GroupForged]) -> Stream[Rows | LetGo]:
+    """Return the newest state of the symbols that moved, HOT rows; and the symbols that have none any more."""
+    return op.flat_map(step_id, up, lambda item: _newest(item[1]))
+
+
+def _newest(value: GroupForged) -> list[Rows | LetGo]:
+    hot = [value.forged.hot] if value.forged.hot.size else []
+    return [*hot, *(LetGo(symbols, "tk") for _, symbols in value.let_go)]
+
+
+def trades(step_id: str, up: KeyedStream[GroupForged], window_ms: int) -> Stream[ReleasedTrades]:
+    """Return when the released trades were due, and their verdicts, for the metrics. No clock is read here."""
+    window_ns = window_ms * 1_000_000
+
+    def of(item: tuple[str, GroupForged]) -> ReleasedTrades | None:
+        forged = item[1].forged
+        judged = forged.released.verdict >= 0
+        readmitted = int(forged.readmitted.size)
+        if not (readmitted or judged.any()):
+            return None
+        verdicts = np.bincount(forged.released.verdict[judged], minlength=len(VERDICTS))
+        return ReleasedTrades(forged.released.ticks["receive_ns"][judged] + window_ns, verdicts, readmitted)
+
+    return op.filter_map(step_id, up, of)
 
 
 # candles
@@ -206,11 +274,15 @@ def newest(step_id: str, up: KeyedStream[GroupForged]) -> Stream[Rows]:
 
 @dataclass(slots=True)
 class Closed:
-    """Candles closed or amended in a key group; all that end at or before `clock_ns` have been given."""
+    """Candles closed or amended in a key group; all that end at or before `clock_ns` have been given.
+
+    After them nothing comes of the symbols `let_go`; candles that were forming then are among them.
+    """
 
     group: int
     candles: Rows
     clock_ns: int
+    let_go: list[int] = field(default_factory=list)
 
 
 class _Candles(KernelLogic[CandleKernel, GroupForged, Closed]):
@@ -227,10 +299,21 @@ class _Candles(KernelLogic[CandleKernel, GroupForged, Closed]):
 
     def feed(self, kernel: CandleKernel, values: list[GroupForged]) -> Iterable[Closed]:
         for value in values:
-            candles = kernel.add(*released_trades(value.forged), value.forged.watermark_ns)
-            if candles.size or kernel.clock_ns > self._clock_ns:
-                self._clock_ns = kernel.clock_ns
-                yield Closed(self._group, candles, kernel.clock_ns)
+            trades: Any = released_trades(value.forged)
+            for at_ns, symbols in value.let_go:
+                cut = int(np.searchsorted(trades[3], at_ns, side="right"))
+                before = [column[:cut] for column in trades]
+                yield from self._add(kernel, before, max(at_ns, kernel.watermark_ns))
+                yield Closed(self._group, kernel.forget(symbols), kernel.clock_ns, symbols)
+                trades = [column[cut:] for column in trades]
+            yield from self._add(kernel, trades, value.forged.watermark_ns)
+
+    def _add(self, kernel: CandleKernel, trades: Any, watermark_ns: int) -> Iterable[Closed]:
+        ticks, verdict, again, release_ns = trades
+        candles = kernel.add(ticks, verdict, again, release_ns, watermark_ns)
+        if candles.size or kernel.clock_ns > self._clock_ns:
+            self._clock_ns = kernel.clock_ns
+            yield Closed(self._group, candles, kernel.clock_ns)
 
     def is_end(self, value: GroupForged) -> bool:
         return value.forged.watermark_ns == END_OF_INPUT
@@ -265,11 +348,12 @@ def candles(
 
 @dataclass(slots=True)
 class Studied:
-    """Candles with their indicators, of one key group, and the candle clock."""
+    """Candles with their indicators, of one key group, and the candle clock; `let_go` as in `Closed`."""
 
     group: int
     batch: StudyBatch
     clock_ns: int
+    let_go: list[int] = field(default_factory=list)
 
 
 class _Studies(KernelLogic[StudyKernel, Closed, Studied]):
@@ -289,7 +373,10 @@ class _Studies(KernelLogic[StudyKernel, Closed, Studied]):
         return kernel
 
     def feed(self, kernel: StudyKernel, values: list[Closed]) -> Iterable[Studied]:
-        return [Studied(value.group, kernel.add(value.candles), value.clock_ns) for value in values]
+        for value in values:
+            yield Studied(value.group, kernel.add(value.candles), value.clock_ns, value.let_go)
+            if value.let_go:
+                kernel.forget(value.let_go)
 
     def is_end(self, value: Closed) -> bool:
         return value.clock_ns == END_OF_INPUT
@@ -314,15 +401,20 @@ def studies(
     return op.stateful_batch(step_id, up, lambda state: _Studies(state, table, intervals_s, warm or {}))
 
 
-def with_candles(step_id: str, up: KeyedStream[Studied]) -> Stream[StudyBatch]:
-    """Return the batches that hold any candle."""
-    return op.filter_map(step_id, up, lambda item: item[1].batch if item[1].batch.candles.size else None)
+def with_candles(step_id: str, up: KeyedStream[Studied]) -> Stream[StudyBatch | LetGo]:
+    """Return the batches that hold any candle, and the symbols that have no indicators any more."""
+    return op.flat_map(step_id, up, lambda item: _with_candles(item[1]))
+
+
+def _with_candles(value: Studied) -> list[StudyBatch | LetGo]:
+    batch = [value.batch] if value.batch.candles.size else []
+    return [*batch, *([LetGo(value.let_go, "ind")] if value.let_go else [])]
 
 
 # correlation
 
 
-class _Correlate(KernelLogic[CorrelationKernel, Studied, Correlation]):
+class _Correlate(KernelLogic[CorrelationKernel, Studied, "Correlation | LetGo"]):
     def __init__(self, state: bytes | None, make: Callable[[], CorrelationKernel]) -> None:
         super().__init__(state)
         self._make = make
@@ -330,8 +422,13 @@ class _Correlate(KernelLogic[CorrelationKernel, Studied, Correlation]):
     def make(self, value: Studied) -> CorrelationKernel:
         return self._make()
 
-    def feed(self, kernel: CorrelationKernel, values: list[Studied]) -> Iterable[Correlation]:
-        return [found for value in values for found in kernel.advance(value.group, value.clock_ns, value.batch.candles)]
+    def feed(self, kernel: CorrelationKernel, values: list[Studied]) -> Iterable[Correlation | LetGo]:
+        for value in values:
+            yield from kernel.advance(value.group, value.clock_ns, value.batch.candles)
+            if kernel.forgotten:
+                yield LetGo(kernel.forgotten, "corr")
+            if value.let_go:
+                kernel.forget(value.let_go, value.clock_ns)
 
     def is_end(self, value: Studied) -> bool:
         return value.clock_ns == END_OF_INPUT
@@ -339,8 +436,8 @@ class _Correlate(KernelLogic[CorrelationKernel, Studied, Correlation]):
 
 def correlate(
     step_id: str, up: KeyedStream[Studied], table: SymbolTable, interval_s: int, window: int
-) -> Stream[Correlation]:
-    """Correlate the log returns of all symbols, once every key group has closed an interval."""
+) -> Stream[Correlation | LetGo]:
+    """Correlate the log returns of all symbols, once every key group has closed an interval; tell who has left."""
     together = op.map(f"{step_id}_together", up, lambda item: ("all", item[1]))
     found = op.stateful_batch(
         step_id, together, lambda state: _Correlate(state, lambda: CorrelationKernel(len(table), interval_s, window))

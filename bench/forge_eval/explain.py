@@ -12,7 +12,7 @@ from bench.forge_eval.ticks import GENUINE, LABELS, NS_PER_MS, SCAM, Market
 from market.records import VERDICTS, WICK
 from market.schema import F64, I64
 from market.venues import VENUES
-from operators.consensus import log_value
+from operators.hold import log_value
 
 AROUND_NS = 400 * NS_PER_MS
 

@@ -20,8 +20,8 @@ from bench.forge_eval.ticks import NS_PER_MS, SCAM, Market, make
 from market.records import VERDICTS, WICK
 from market.schema import F64, TRADE
 from market.venues import VENUES
-from operators.consensus import log_value
 from operators.forge import ForgePolicy
+from operators.hold import log_value
 
 SEED: Final = 7
 EVENT_MS: Final = 12_000.0

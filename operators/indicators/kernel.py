@@ -90,6 +90,11 @@ class StudyKernel:
         """Take closed candles of the past, n rows of CANDLE, so that the next ones have indicators at once."""
         self.add(candles)
 
+    def forget(self, symbols: Sequence[int]) -> None:
+        """Free the state of some symbols, by code: their next candle is their first."""
+        for ring in self._rings.values():
+            ring.forget(np.array(symbols, np.int64))
+
     def snapshot(self) -> bytes:
         """Return the state as bytes."""
         rings = {interval: ring.state() for interval, ring in self._rings.items()}
@@ -213,6 +218,12 @@ class _Ring:
         kept = tail[-self._length :]
         numbers = np.arange(number + tail.size - kept.size, number + tail.size)
         self._slots[self._at(place, numbers)] = kept
+
+    def forget(self, symbols: I64) -> None:
+        """Free what is kept of some symbols."""
+        places = self._places[symbols]
+        self._count[places], self._newest_ns[places] = 0, NEVER
+        self._slots[(places[:, None] * self._length + np.arange(self._length)).ravel()] = np.zeros(1, SLOT)
 
     def state(self) -> tuple[I64, I64, Rows, int]:
         """Return counts, newest open times, used slots and late ones."""

@@ -10,12 +10,19 @@ import numpy as np
 from market.records import VERDICTS, WICK
 from market.schema import BUY, END_OF_INPUT, QUOTE, SELL, TICK, TRADE, UNSTAMPED, empty_ticks, join
 from market.venues import VENUES
+from operators.cell import Cell
+from operators.consensus import GRID_NS
 from operators.forge import ForgeKernel, ForgePolicy
+from operators.hold import Hold
 from operators.sequence import Slice
 
 MS = 1_000_000
 START_NS = 1_790_000_000_000_000_000
 BASE = 100.0
+
+SPIKE_MS = np.array([5000.0, 5030.0, 5031.0, 5090.0, 5200.0])
+SPIKE = np.log1p(0.05) * np.array([0.9, 1.0, 0.8, 0.95, 0.85])
+SPIKED = {(2, str(number)) for number in range(1, 6)}
 
 
 def flat(_):
@@ -129,6 +136,25 @@ def stalled(rows, venue, from_ms, to_ms):
     return by_receipt(rows)
 
 
+def with_spike(rows, *, venue=2, at_ms=SPIKE_MS, size=SPIKE, follow=False, premium=0.0, **more):
+    """Return rows with a burst of far prints on one venue (ids from 1), its own quotes along with them or not."""
+    at_ms, size = np.asarray(at_ms), np.broadcast_to(size, np.shape(at_ms)) + premium
+    calm = without(rows, venue, at_ms[0] - 1, at_ms[-1] + 5) if follow else rows
+    parts = [calm, trades(venue, at_ms, size, delay_ms=3, **more)]
+    if follow:
+        parts += [
+            quotes(venue, at_ms - 0.5, size, delay_ms=3, **more),
+            quotes(venue, [at_ms[-1] + 5], premium, delay_ms=3, **more),
+        ]
+    return by_receipt(*parts)
+
+
+def crash(**more):
+    """Return a market that falls 8 % in 300 ms from 5 s on, each venue up to 140 ms behind the first."""
+    behind = {venue: delay for venue, delay in enumerate((0, 30, 60, 90, 120, 140))}
+    return Market(**{"path": ramp(5000, 300, np.log(0.92)), "behind_ms": behind, **more})
+
+
 def calls(rows, step_ms=10.0, venues=None):
     """Cut rows into calls: one list of slices each, every venue's watermark at the call's end; the last ends all."""
     venues = sorted(set(rows["venue"].tolist())) if venues is None else venues
@@ -147,6 +173,25 @@ def part_of(rows, venue):
     return rows.take(np.flatnonzero(rows["venue"] == venue))
 
 
+def hold_of(rows, symbols=1):
+    """Return a hold of symbol codes from 0 that has taken in all rows."""
+    hold = Hold(np.arange(symbols), symbols)
+    hold.add([Slice(venue, part_of(rows, venue), END_OF_INPUT) for venue in sorted(set(rows["venue"].tolist()))])
+    hold.take_in(END_OF_INPUT)
+    return hold
+
+
+def learn(consensus, rows, *, wicks=()):
+    """Let a consensus learn from rows, cell by cell of the grid as the forge does; `wicks` are trade ids."""
+    hold = hold_of(rows, consensus.level.size)
+    for boundary_ns in np.unique(-(-rows["receive_ns"] // GRID_NS) * GRID_NS).tolist():
+        due = hold.due(boundary_ns)
+        value = np.where(np.isin(due.ticks["trade_id"], wicks), np.nan, due.value)
+        half = (due.ticks["ask"] - due.ticks["bid"]) / (due.ticks["ask"] + due.ticks["bid"])
+        consensus.close(boundary_ns, Cell(due.place, value, half, due.receive_ns, due.event_ns))
+    return consensus
+
+
 @dataclass
 class Outcome:
     """All that a kernel gave, in order."""
@@ -159,6 +204,8 @@ class Outcome:
     wicks: list
     readmitted: np.ndarray
     readmitted_ns: np.ndarray
+    settled: np.ndarray
+    settled_verdict: np.ndarray
 
     def verdicts(self, venue=None):
         """Return trade id -> verdict by name, of one venue or all."""
@@ -200,6 +247,8 @@ def outcome(results):
         [wick for result in results for wick in result.wicks],
         np.concatenate([np.zeros(0, TICK), *(result.readmitted for result in results)]),
         np.concatenate([result.readmitted_release_ns for result in results]),
+        np.concatenate([np.zeros(0, TICK), *(result.settled.ticks for result in results)]),
+        np.concatenate([result.settled.verdict for result in results]),
     )
 
 

@@ -19,7 +19,8 @@ def book(*quotes, symbols=1):
     made = Book(symbols)
     if quotes:
         rows = by_receipt(*quotes)
-        made.update(rows, rows["symbol"].astype(np.int64))
+        rows = rows[rows["kind"] == QUOTE]
+        made.update(rows["venue"] * symbols + rows["symbol"], rows["bid"], rows["ask"], rows["receive_ns"])
     return made
 
 

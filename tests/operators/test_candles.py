@@ -396,3 +396,29 @@ def test_an_empty_key_group_is_served():
     assert candles.add(*stream([]), DAY_NS).size == 0
     assert candles.add(*stream([]), END_OF_INPUT).size == 0
     candles.restore(candles.snapshot())
+
+
+def test_a_forgotten_symbol_gives_what_it_was_forming_and_starts_anew():
+    rows = [trade(100 + 400 * i, 100.0 + i, symbol=s, ident=i) for i in range(160) for s in (2, 5)]
+    candles = fed(rows)
+    last = candles.forget([5])
+    assert set(last["symbol"].tolist()) == {5}
+    assert last["interval_s"].tolist() == [60, 300]  # the others have been given
+    assert last["as_of_ns"].tolist() == [DAY_NS + 120 * NS_PER_S, DAY_NS + 300 * NS_PER_S]
+    assert last["trades"].tolist() == [10, 160]
+    assert candles.forget([5]).size == 0
+    # Whoever has the code next is alone with it; the others notice nothing.
+    more = [trade(66_100 + 400 * i, 7.0, symbol=s, ident=i) for i in range(200) for s in (2, 5)]
+    rest, _ = feed(candles, stream(more), at_ms(150_000, 301_000))
+    undisturbed, _ = feed(fed(rows), stream(more), at_ms(150_000, 301_000))
+    assert rest[rest["symbol"] == 2].tobytes() == undisturbed[undisturbed["symbol"] == 2].tobytes()
+    alone = kernel()
+    alone.add(*stream([]), DAY_NS + 66_000 * MS)
+    fresh, _ = feed(alone, stream([row for row in more if row[2] == 5]), at_ms(150_000, 301_000))
+    assert rest[rest["symbol"] == 5].tobytes() == fresh.tobytes()
+    assert fresh["low"].min() == fresh["high"].max() == 7.0
+
+
+def fed(rows):
+    """Return a kernel that has been given rows."""
+    return feed(kernel(), stream(rows), at_ms(66_000))[1]

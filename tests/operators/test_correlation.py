@@ -197,3 +197,39 @@ def test_what_waits_for_a_silent_group_is_bounded():
 def test_a_snapshot_of_another_window_is_refused():
     with pytest.raises(ValueError, match="snapshot is of"):
         CorrelationKernel(2, 60, window=4).restore(CorrelationKernel(2, 60, window=5).snapshot())
+
+
+def leave(kernel_of, order):
+    """Play two groups of two symbols; symbol 2 leaves within minute 6, its code has a new owner from minute 9 on."""
+    prices = walk(4, 20)
+    kernel, found, told = kernel_of(), [], []
+    done = {0: 0, 1: 0}
+    for group in order:
+        minute = done[group]
+        done[group] += 1
+        mine = {s: float(prices[minute, s]) for s in (2 * group, 2 * group + 1) if s != 2 or not 6 <= minute < 9}
+        rows = candles(minute, mine)
+        leaves = group == 1 and minute == 6
+        if leaves:  # what it was forming is given as it was, as of its end
+            rows = np.concatenate([rows, candles(7, {2: 1.0})])
+        found += kernel.advance(group, clock(minute + 1), rows)
+        told += [(symbol, min(done.values())) for symbol in kernel.forgotten]
+        if leaves:
+            kernel.forget([2], clock(7))
+        snapshot = kernel.snapshot()
+        kernel = kernel_of()
+        kernel.restore(snapshot)
+    return prices, found, told
+
+
+@pytest.mark.parametrize("order", [[0, 1] * 20, [1, 0] * 20, [1] * 20 + [0] * 20, [0] * 20 + [1] * 20])
+def test_a_forgotten_symbol_is_in_no_later_matrix_whatever_the_pace_of_the_groups(order):
+    prices, found, told = leave(lambda: CorrelationKernel(4, 60, window=5, groups=[0, 1]), order)
+    have = {(one.open_ns - START_NS) // MINUTE_NS: one for one in found}
+    with_it = {minute for minute, one in have.items() if 2 in one.symbols}
+    assert with_it == {3, 4, 5} | set(range(12, 20))
+    returns = np.diff(np.log(prices), axis=0)
+    assert have[12].matrix[0, 2] == pytest.approx(np.corrcoef(returns[9:12, 0], returns[9:12, 2])[0, 1], abs=1e-12)
+    assert have[12].matrix[0, 1] == pytest.approx(np.corrcoef(returns[7:12, 0], returns[7:12, 1])[0, 1], abs=1e-12)
+    assert [symbol for symbol, _ in told] == [2]
+    assert dumps(found) == dumps(leave(lambda: CorrelationKernel(4, 60, window=5, groups=[0, 1]), [0, 1] * 20)[1])

@@ -81,8 +81,8 @@ def test_any_ids_are_told_apart(ids):
 def test_every_byte_of_an_id_counts(length):
     ids = [b"a" * length, *(b"a" * place + b"b" + b"a" * (length - place - 1) for place in range(length))]
     rows = batch(ids).ticks
-    assert len(set(trade_keys(rows).tolist())) == length + 1
-    assert trade_keys(rows).tolist() == trade_keys(rows[::-1].copy()).tolist()[::-1]
+    assert len(set(trade_keys(rows, GROUPS).tolist())) == length + 1
+    assert trade_keys(rows, GROUPS).tolist() == trade_keys(rows[::-1].copy(), GROUPS).tolist()[::-1]
 
 
 def test_generations_bound_memory_and_still_know_the_ids_before_them(monkeypatch):
@@ -90,7 +90,7 @@ def test_generations_bound_memory_and_still_know_the_ids_before_them(monkeypatch
     sequencer = kernel()
     for number in range(0, 40, 4):
         sequencer.add(batch(range(number, number + 4)))
-        assert len(sequencer._young) + len(sequencer._old) <= 20
+        assert len(sequencer._young.known) + len(sequencer._old.known) <= 20
         for last in range(max(number - 6, 0), number + 4):
             assert ids_of(sequencer.add(batch([last]))) == []
     assert ids_of(sequencer.add(batch([0, 1]))) == ["0", "1"]
@@ -190,6 +190,22 @@ def test_history_says_nothing_of_the_link(flag):
     rows = sequencer.add(batch([2, 3], at_ms=[10, 11], lag_ms=[60_000, 0], flags=[flag, UNSTAMPED])).slices[3].ticks
     assert rows["event_ns"].tolist() == [START_NS + (10 - 60_000) * MS, START_NS + 11 * MS]
     assert not (rows["flags"] & LAGGING).any()
+
+
+def test_a_new_owner_of_a_code_may_use_the_ids_of_the_old_one():
+    salts = np.array([10, 11, 12, 13])
+    sequencer = SequenceKernel(VENUE, GROUPS, salts)
+    assert ids_of(sequencer.add(batch([1, 2], symbols=[0, 1]))) == ["1", "2"]
+    salts[0] = 14
+    assert ids_of(sequencer.add(batch([1, 2], symbols=[0, 1]))) == ["1"]
+
+
+def test_symbols_that_are_let_go_are_told_to_their_group_alone():
+    done = kernel().add(TickBatch(VENUE, batch([1, 2], symbols=[0, 2]).ticks, START_NS, let_go=[1, 3, 0]))
+    assert {g: part.let_go for g, part in enumerate(done.slices) if part.let_go} == {3: [1, 0], 0: [3]}
+    assert [part.ticks.size for part in done.slices] == [0, 0, 0, 1, 0, 1, 0, 0]
+    again = kernel().add(TickBatch(VENUE, np.zeros(0, TICK), START_NS, let_go=[2]))
+    assert {g: part.let_go for g, part in enumerate(again.slices) if part.let_go} == {5: [2]}
 
 
 def test_gaps_pass_through():

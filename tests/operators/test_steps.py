@@ -10,8 +10,8 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 
-from market.records import CANDLE, Correlation, StudyBatch, VenueStatus, WickBatch
-from market.schema import END_OF_INPUT, TICK, TickBatch
+from market.records import CANDLE, WICK, Correlation, ReleasedTrades, StudyBatch, VenueStatus, WickBatch
+from market.schema import END_OF_INPUT, TICK, TRADE, TickBatch
 from market.symbols import SymbolTable
 from market.venues import VENUES
 from operators import steps
@@ -63,9 +63,10 @@ def flow_of(items, out, batch_size=1):
     closed = steps.candles("candles", forged, TABLE, INTERVALS, 150 * MS)
     studied = steps.studies("studies", closed, TABLE, INTERVALS)
     found = [
-        steps.released("released", forged),
+        op.key_rm("ticks", steps.released("released", forged)),
         steps.wicks("wicks", forged),
         steps.newest("newest", forged),
+        steps.trades("trades", forged, 150),
         steps.with_candles("with_candles", studied),
         steps.correlate("correlate", studied, TABLE, 1, 5),
         states,
@@ -135,6 +136,13 @@ def test_everything_comes_out(undisturbed):
     assert {key[3] for key in rows if key[0] == "wick" and key[1] == 1} == {"1", "2", "3"}
     assert sum(key[0] == "candle" for key in rows) > 4 * SECONDS
     assert sum(key[0] == "correlation" for key in rows) >= 5
+    trades_of = ROWS[ROWS["kind"] == TRADE]
+    counted = [item for item in undisturbed if isinstance(item, ReleasedTrades)]
+    due_ns = np.sort(np.concatenate([item.due_ns for item in counted]))
+    np.testing.assert_array_equal(due_ns, np.sort(trades_of["receive_ns"]) + 150 * MS)
+    verdicts = sum(item.verdicts for item in counted)
+    assert verdicts.sum() == trades_of.size
+    assert verdicts[WICK] >= 3
     states = [item for item in undisturbed if isinstance(item, VenueStatus)]
     assert {state.venue for state in states} == set(PLACES)
     assert {state.watermark_ns for state in states} >= {END_OF_INPUT}

@@ -206,3 +206,15 @@ def test_studies_of_candles_do_not_depend_on_how_ticks_were_cut():
     for step_ns in (70_000_000, 1_300_000_000, 90 * NS_PER_S):
         count = 500 * NS_PER_S // step_ns
         assert run([*(START_NS + (k + 1) * step_ns for k in range(count)), START_NS + 500 * NS_PER_S]) == (whole, 0)
+
+
+def test_a_forgotten_symbol_starts_from_nothing_and_the_others_go_on():
+    closes = (100 + np.arange(120) % 7).astype(float)
+    studies, alone = StudyKernel(SYMBOLS, (60,)), StudyKernel(SYMBOLS, (60,))
+    for bucket, close in enumerate(closes[:60]):
+        studies.add(np.concatenate([candle(bucket, close, symbol=symbol) for symbol in (3, 4)]))
+    studies.forget([4])
+    rounds = [candle(60 + bucket, close, symbol=4) for bucket, close in enumerate(closes[60:])]
+    assert dump([studies.add(row) for row in rounds]) == dump([alone.add(row) for row in rounds])
+    other = [studies.add(candle(60 + bucket, close)) for bucket, close in enumerate(closes[60:])]
+    assert final(other)[(3, 60, START_NS + 119 * 60 * NS_PER_S)][2] == tuple(recomputed(closes)[-1])
