@@ -29,7 +29,7 @@ def last_candles(
 
     Args:
         url: Of the database.
-        names: Symbols by code.
+        names: Symbols by code, "" where there is none.
         intervals_s: Candle lengths, seconds.
         count: How many candles each.
         now_s: UTC epoch seconds.
@@ -60,8 +60,8 @@ def _read(connection: psycopg.Connection, names: Sequence[str], interval_s: int,
         ORDER BY symbol, open_time
     """
     bounds = [datetime.fromtimestamp(at_s, UTC) for at_s in (start_s, end_s)]
-    codes = {name: code for code, name in enumerate(names)}
-    fetched = connection.execute(query, [interval_name(interval_s), list(names), *bounds]).fetchall()
+    codes = {name: code for code, name in enumerate(names) if name}
+    fetched = connection.execute(query, [interval_name(interval_s), list(codes), *bounds]).fetchall()
     rows = np.zeros(len(fetched), CANDLE)
     if not fetched:
         return rows

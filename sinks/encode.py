@@ -6,13 +6,13 @@ earlier one spooled, and needs no symbol table. Numbers stay raw columns: encodi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from market.records import VERDICTS, Correlation, StudyBatch, VenueStatus, WickBatch
+from market.records import VERDICTS, Correlation, LetGo, StudyBatch, VenueStatus, WickBatch
 from market.schema import SIDES, Gap, Rows
 from market.settings import INTERVAL_NAMES
 from market.venues import VENUES
@@ -25,7 +25,7 @@ _CODED: Final = frozenset({"symbol", "interval_s", "venue", "side", "bid_venue",
 _INTERNAL: Final = frozenset({"as_of_ns"})
 """Columns that mean something to the operators only."""
 
-Spooled = StudyBatch | WickBatch | Correlation | Gap
+Spooled = StudyBatch | WickBatch | Correlation | Gap | LetGo
 """What `encode` takes."""
 
 
@@ -52,7 +52,7 @@ class Message(msgspec.Struct, frozen=True):
     """Columns of equal length under their names.
 
     Attributes:
-        kind: `candles`, `wicks`, `correlation`, `gaps` (spooled), `hot`, `venues` (conflated).
+        kind: `candles`, `wicks`, `correlation`, `gaps` (spooled); `hot`, `venues`, `forge` (conflated); `let_go`.
         numbers: Numeric columns.
         texts: Text columns.
         studies: Of `candles`: indicator columns, NaN while warming up.
@@ -113,6 +113,8 @@ def encode(item: Spooled, names: Sequence[str]) -> bytes:
         return pack(_correlation(item, names))
     if isinstance(item, Gap):
         return encode_gap(VENUES[item.venue], names[item.symbol], item.from_ns, item.to_ns, filled=item.filled)
+    if isinstance(item, LetGo):
+        return encode_let_go([names[symbol] for symbol in item.symbols], item.of)
     message = f"{type(item).__name__} is not a record for the spool"
     raise TypeError(message)
 
@@ -137,10 +139,20 @@ def encode_venues(statuses: Sequence[VenueStatus]) -> bytes:
     )
 
 
+def encode_forge(counted: Mapping[str, int]) -> bytes:
+    """Return what a worker's forges have counted as one message."""
+    return pack(Message("forge", {name: Numbers.of(np.array([value], "<i8")) for name, value in counted.items()}))
+
+
 def encode_gap(venue: str, symbol: str, from_ns: int, to_ns: int, *, filled: bool) -> bytes:
     """Return the message of a hole `[from_ns, to_ns]` in a venue's trades of a symbol, refilled or not."""
     numbers = {"from_ns": Numbers.of([from_ns]), "to_ns": Numbers.of([to_ns]), "filled": Numbers.of([int(filled)])}
     return pack(Message("gaps", numbers, {"venue": [venue], "symbol": [symbol]}))
+
+
+def encode_let_go(symbols: Sequence[str], of: str) -> bytes:
+    """Return the message that nothing more comes of some symbols; `of` as in `market.records.LetGo`."""
+    return pack(Message("let_go", texts={"symbol": list(symbols), "of": [of] * len(symbols)}))
 
 
 def interval_name(seconds: int) -> str:
@@ -174,11 +186,12 @@ def _wicks(batch: WickBatch, names: Sequence[str]) -> Message:
 
 
 def _correlation(found: Correlation, names: Sequence[str]) -> Message:
-    """Return one row a pair with a known value; `symbol_a` comes before `symbol_b`."""
-    first, second = np.triu_indices(len(found.symbols), 1)
-    pearson = found.matrix[first, second]
+    """Return one row a pair with a known value, places in `symbols`, which are sorted: `first` is before `second`."""
+    named = sorted((names[code], place) for place, code in enumerate(found.symbols.tolist()))
+    symbols, order = [name for name, _ in named], [place for _, place in named]
+    first, second = np.triu_indices(len(symbols), 1)
+    pearson = found.matrix[np.ix_(order, order)][first, second]
     known = ~np.isnan(pearson)
-    symbols = [names[code] for code in found.symbols.tolist()]
     numbers = {
         "first": Numbers.of(first[known].astype("<i4")),
         "second": Numbers.of(second[known].astype("<i4")),

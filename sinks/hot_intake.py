@@ -1,6 +1,7 @@
 """Newest state from the workers' `HotSink`s into Redis: a thread that takes datagrams, conflates, writes.
 
-While Redis is away it goes on taking and keeps the newest row a symbol and venue: bounded by their number.
+While Redis is away it goes on taking and keeps the newest row a symbol, venue and worker: bounded by their number.
+Symbols that have been let go meanwhile are bounded by GONE.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ STATUS_S: Final = 1.0
 """The writer's own state is written this often."""
 IDLE_S: Final = 0.2
 """How long to wait for a datagram before looking at the clock; a datagram ends the wait."""
+GONE: Final = 10_000
+"""Symbols let go that are remembered until Redis is there; of more, the keys of the oldest stay."""
 _DATAGRAMS: Final = 256
 """Datagrams taken before what they hold is written."""
 
@@ -53,7 +56,7 @@ class HotIntake(threading.Thread):
         self._connected = False
         self._stopping = threading.Event()
         self._taking = threading.Lock()
-        self._newest: dict[str, dict[str, Row]] = {"hot": {}, "venues": {}}
+        self._newest: dict[str, dict[str | int, Row]] = {kind: {} for kind in _KEYS}
         self._path = path
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -110,23 +113,34 @@ class HotIntake(threading.Thread):
         key = _KEYS.get(message.kind)
         if key is not None:
             self._newest[message.kind].update({row[key]: row for row in rows})
+        if message.kind == "let_go":
+            gone, hot = self._newest["let_go"], self._newest["hot"]
+            for row in rows:
+                hot.pop(row["symbol"], None)
+            while len(gone) > GONE:
+                del gone[next(iter(gone))]
 
     def _write(self) -> None:
         if not self._connected:
             self._store.connect()
             self._connected = True
-        hot, venues = self._newest["hot"], self._newest["venues"]
+        hot, venues, forge, gone = (self._newest[kind] for kind in _KEYS)
+        if gone:
+            self._store.delete_hot([str(symbol) for symbol in gone])
         if hot:
             self._store.write_hot(list(hot.values()))
             self.written_rows += len(hot)
         if venues:
             self._store.write_venues(list(venues.values()))
+        if forge:
+            self._store.write_forge(list(forge.values()))
         # Forgotten only now: a write that failed is tried again, with what is newest then.
         with self._taking:
-            self._newest = {"hot": {}, "venues": {}}
+            self._newest = {kind: {} for kind in _KEYS}
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
             self._store.write_status(self._status())
 
 
-_KEYS: Final = {"hot": "symbol", "venues": "venue"}
+_KEYS: Final = {"hot": "symbol", "venues": "venue", "forge": "worker", "let_go": "symbol"}
+"""Kind of message -> the column of which the newest row is kept."""

@@ -7,6 +7,7 @@ VENUE_PREFIX = "venue:"
 CANDLE_CHANNEL_PREFIX = "NEW_CANDLE:"
 WICK_CHANNEL_PREFIX = "WICK:"
 WICK_STREAM = "wicks"
+FORGE_METRICS_PREFIX = "metrics:forge:"
 SPOOL_POSITION_PREFIX = "mie:spool:"
 WRITER = "mie:writer"
 """Hash with the state of the writer process."""
@@ -50,3 +51,8 @@ def wick_channel(symbol: str) -> str:
 def venue(name: str) -> str:
     """Hash of a venue's state."""
     return f"{VENUE_PREFIX}{name}"
+
+
+def forge_metrics(worker: int) -> str:
+    """Hash of what a dataflow worker's forges have counted."""
+    return f"{FORGE_METRICS_PREFIX}{worker}"

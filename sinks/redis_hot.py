@@ -2,7 +2,7 @@
 
 Spooled messages are written together with the spool's position, in one MULTI, so that a crash on either side neither
 loses nor repeats a publication or a stream entry. Redis' own position is the truth: it is read at every connect.
-Newest state (`tk:*`, `venue:*`) is written as it comes.
+Newest state (`tk:*`, `venue:*`, `metrics:*`) is written as it comes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionInterface
 from redis.retry import Retry
 
+from market.settings import INTERVALS
 from sinks import keys
 from sinks.encode import Message
 
@@ -107,9 +108,17 @@ class RedisStore:
         """
         self._send([("HSET", keys.ticker(row["symbol"]), *_fields(row, "symbol")) for row in rows])
 
+    def delete_hot(self, symbols: Sequence[str]) -> None:
+        """Delete the newest state of symbols that the run has let go."""
+        self._send([("DEL", keys.ticker(symbol)) for symbol in symbols])
+
     def write_venues(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the state of venues, one HSET a venue."""
         self._send([("HSET", keys.venue(row["venue"]), *_fields(row, "venue")) for row in rows])
+
+    def write_forge(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write what workers' forges have counted, one HSET a worker."""
+        self._send([("HSET", keys.forge_metrics(row["worker"]), *_fields(row, "worker")) for row in rows])
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Write the writer's own state."""
@@ -122,6 +131,8 @@ class RedisStore:
             return _wicks(message)
         if message.kind == "correlation":
             self._replace_correlations(message)
+        if message.kind == "let_go":
+            return self._let_go(message)
         return []
 
     def _candles(self, message: Message) -> list[Command]:
@@ -143,6 +154,17 @@ class RedisStore:
                 self._newest[key] = age
                 newest = {"open_ns": age[0], "revision": age[1], "close": row["close"], **values}
                 commands.append(("HSET", key, *_fields(newest, "")))
+        return commands
+
+    def _let_go(self, message: Message) -> list[Command]:
+        """Delete the keys of symbols of which nothing more comes."""
+        name = {"ind": keys.indicators, "corr": keys.correlations}
+        commands: list[Command] = []
+        for row in message.rows():
+            gone = [name[row["of"]](row["symbol"], interval) for interval in INTERVALS]
+            for key in gone:
+                self._newest.pop(key, None)
+            commands.append(("DEL", *gone))
         return commands
 
     def _learn_newest(self, wanted: set[str]) -> None:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from market.records import CANDLE, StudyBatch, WickBatch
+from market.records import CANDLE, LetGo, StudyBatch, WickBatch
 from market.schema import Gap
-from sinks.encode import HOT_ROWS, encode, encode_gap, encode_hot, encode_venues, unpack
+from sinks.encode import HOT_ROWS, encode, encode_forge, encode_gap, encode_hot, encode_venues, unpack
 from tests.sinks.made import NAMES, OPEN_NS, correlation, hot, status, studies, wick
 
 CODES = {name: code for code, name in enumerate(NAMES)}
@@ -64,6 +64,24 @@ def test_a_correlation_becomes_its_known_pairs():
     ]
 
 
+def test_the_symbols_of_a_correlation_are_in_the_order_of_their_names_whatever_their_codes():
+    names = ("XRP-USDT", "BTC-USDT", "ETH-USDT")
+    message = unpack(encode(correlation(((1.0, 0.5, 0.25), (0.5, 1.0, -0.125), (0.25, -0.125, 1.0))), names))
+    symbols, columns = message.texts["symbols"], message.columns()
+    pairs = zip(columns["first"], columns["second"], columns["pearson"], strict=True)
+    assert {(symbols[a], symbols[b]): pearson for a, b, pearson in pairs} == {
+        ("BTC-USDT", "ETH-USDT"): -0.125,
+        ("BTC-USDT", "XRP-USDT"): 0.5,
+        ("ETH-USDT", "XRP-USDT"): 0.25,
+    }
+
+
+def test_symbols_that_are_let_go_are_named():
+    message = unpack(encode(LetGo([2, 0], "ind"), NAMES))
+    assert message.kind == "let_go"
+    assert message.rows() == [{"symbol": "SOL-USDT", "of": "ind"}, {"symbol": "BTC-USDT", "of": "ind"}]
+
+
 def test_newest_state_is_split_below_a_datagram():
     names = [f"VERYLONGBASECURRENCY{code}-LONGQUOTE" for code in range(2 * HOT_ROWS + 1)]
     messages = encode_hot(hot(np.ones(len(names))), names)
@@ -87,6 +105,10 @@ def test_venues_and_gaps():
     assert gap == [{"venue": "okx", "symbol": "BTC-USDT", "from_ns": OPEN_NS, "to_ns": OPEN_NS + 5, "filled": 1}]
     (found,) = unpack(encode(Gap(6, 1, OPEN_NS, OPEN_NS + 5, 3, filled=False), NAMES)).rows()
     assert (found["venue"], found["symbol"], found["filled"]) == ("kucoin", NAMES[1], 0)
+
+
+def test_counters_of_a_worker_are_one_row():
+    assert unpack(encode_forge({"worker": 0, "le_inf": 2**62})).rows() == [{"worker": 0, "le_inf": 2**62}]
 
 
 def test_anything_else_is_refused():

@@ -4,7 +4,8 @@ import socket
 import pytest
 import redis
 
-from sinks.encode import encode_hot, encode_venues
+from sinks import hot_intake
+from sinks.encode import encode_forge, encode_hot, encode_let_go, encode_venues
 from sinks.hot_intake import HotIntake
 from sinks.paths import hot_socket
 from sinks.redis_hot import RedisStore
@@ -42,10 +43,13 @@ def test_rows_reach_redis(start, sender, redis_url):
     intake = start(redis_url)
     sender(encode_hot(hot([1.5, 2.5]), NAMES)[0])
     sender(encode_venues([status(3, messages=11)]))
+    for wicks in (1, 2):
+        sender(encode_forge({"worker": 1, "wick": wicks}))
     until(intake.is_drained)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert client.hget("tk:ETH-USDT", "price") == "2.5"
         assert client.hget("venue:kraken", "messages") == "11"
+        assert client.hgetall("metrics:forge:1") == {"wick": "2"}
         until(lambda: client.hgetall("mie:writer") == {"pid": "7"})
 
 
@@ -72,3 +76,27 @@ def test_rubbish_is_logged_and_passed_over(start, sender, redis_url, caplog):
     sender(encode_hot(hot([3.0]), NAMES)[0])
     until(lambda: intake.written_rows == 1)
     assert "cannot be read" in caplog.text
+
+
+def test_symbols_that_are_let_go_have_no_key_any_more(start, sender, redis_url):
+    intake = start(redis_url)
+    sender(encode_hot(hot([1.0, 2.0, 3.0]), NAMES)[0])
+    until(intake.is_drained)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        assert {"tk:BTC-USDT", "tk:ETH-USDT", "tk:SOL-USDT"} <= set(client.keys("tk:*"))
+        sender(encode_let_go(["BTC-USDT", "ETH-USDT"], "tk"))
+        sender(encode_hot(hot([4.0]), NAMES)[0])  # listed again
+        until(intake.is_drained)
+        assert set(client.keys("tk:*")) == {"tk:BTC-USDT", "tk:SOL-USDT"}
+        assert client.hget("tk:BTC-USDT", "price") == "4.0"
+
+
+def test_what_was_let_go_while_redis_is_away_is_bounded(start, sender, tmp_path, redis_url, monkeypatch):
+    monkeypatch.setattr(hot_intake, "GONE", 3)
+    intake = start(f"unix://{tmp_path / 'door.sock'}")
+    sender(encode_hot(hot([1.0, 2.0]), NAMES)[0])
+    for number in range(20):
+        sender(encode_let_go([f"C{number}-USDT", "ETH-USDT"], "tk"))
+    until(lambda: "C19-USDT" in intake._newest["let_go"])
+    assert list(intake._newest["hot"]) == ["BTC-USDT"]
+    assert len(intake._newest["let_go"]) <= 3

@@ -7,13 +7,14 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.testing import TestingSource, run_main
 
-from market.records import WickBatch
+from market.records import LetGo, ReleasedTrades, WickBatch
 from sinks.encode import HOT_ROWS, encode, unpack
 from sinks.outputs import CLOSE_S, OFFER_S, HotSink, SpoolSink
 from sinks.paths import hot_socket, spool_root
 from sinks.spool import Reader, has_ended, spools
 from tests.sinks.made import NAMES, correlation, hot, status, studies, wick
 
+WALL_NS = 1_790_000_000_000_000_000
 MANY = [f"C{code:04}-USDT" for code in range(2 * HOT_ROWS)]
 
 
@@ -36,7 +37,7 @@ def make(store_dir, clock):
     made = []
 
     def build(names=NAMES):
-        made.append(HotSink(store_dir / "outputs", names, clock).build("hot", 0, 1))
+        made.append(HotSink(store_dir / "outputs", names, clock, lambda: WALL_NS).build("hot", 0, 1))
         return made[-1]
 
     yield build
@@ -67,6 +68,8 @@ def received(writer):
         for row in message.rows():
             if message.kind == "hot":
                 prices[row["symbol"]] = row["price"]
+            elif message.kind == "let_go":
+                prices[row["symbol"]] = None
             else:
                 venues.append((row["venue"], row["messages"]))
 
@@ -127,6 +130,29 @@ def test_a_full_socket_loses_nothing_newest(make, writer, clock):
     assert partition._changed.sum() == 0
 
 
+def test_the_forges_counters_go_out_once_a_second_and_at_the_end(make, writer, clock):
+    partition = make()
+    for second in (0.0, 0.5, 0.9, 1.1):
+        clock.now_s = 100.0 + second
+        partition.write_batch([ReleasedTrades(np.array([WALL_NS - 4_000_000]), np.array([1, 0, 0]), 0)])
+    assert counted(writer) == [(1, 1), (4, 4)]
+    clock.now_s = 101.2
+    partition.write_batch([ReleasedTrades(np.array([WALL_NS - 6_000_000]), np.array([0, 1, 0]), 0)])
+    partition.close()
+    assert counted(writer) == [(5, 4)]
+
+
+def counted(writer):
+    """Return the counters that have come: trades, and those at most 5 ms late."""
+    found = []
+    while True:
+        try:
+            message = unpack(writer.recv(1 << 18))
+        except BlockingIOError:
+            return found
+        found += [(row["confirmed"] + row["wick"], row["le_0.005"]) for row in message.rows()]
+
+
 def test_close_sends_the_rest(make, writer, clock):
     partition = make()
     partition.write_batch([hot([1.0])])
@@ -141,3 +167,27 @@ def test_close_does_not_wait_for_long(make, clock):
     before = time.monotonic()
     partition.close()
     assert CLOSE_S <= time.monotonic() - before < CLOSE_S + 1
+
+
+def test_a_symbol_that_is_let_go_is_told_before_whoever_is_listed_again(make, writer, clock):
+    names = list(NAMES)
+    partition = make(names)
+    partition.write_batch([hot([1.0, 2.0])])
+    partition.write_batch([hot([3.0, 4.0]), LetGo([1], "tk")])
+    names[1:3] = "", "ETH-USDT"  # listed again, under another code
+    clock.now_s += 1
+    partition.write_batch([hot([5.0, 0.0, 7.0])[::2]])
+    assert received(writer) == ({"BTC-USDT": 5.0, "ETH-USDT": 7.0}, [])
+    partition.write_batch([LetGo([2], "tk")])
+    clock.now_s += 1
+    partition.write_batch([])
+    assert received(writer) == ({"ETH-USDT": None}, [])
+
+
+def test_letting_go_waits_for_the_writer(make, clock, request):
+    partition = make()
+    partition.write_batch([hot([1.0, 2.0]), LetGo([0], "tk")])
+    writer = request.getfixturevalue("writer")
+    clock.now_s += 1
+    partition.write_batch([])
+    assert received(writer) == ({"BTC-USDT": None, "ETH-USDT": 2.0}, [])

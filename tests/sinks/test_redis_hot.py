@@ -4,9 +4,9 @@ import json
 import pytest
 import redis
 
-from market.records import WickBatch
+from market.records import LetGo, WickBatch
 from sinks import keys
-from sinks.encode import Message, encode, encode_hot, encode_venues, unpack
+from sinks.encode import Message, encode, encode_forge, encode_hot, encode_venues, unpack
 from sinks.redis_hot import RedisStore
 from tests.sinks.made import MINUTE_NS, NAMES, OPEN_NS, correlation, hot, status, studies, wick
 
@@ -85,6 +85,20 @@ def test_a_correlation_replaces_whole_sets(store, client):
     assert not client.exists("corr:SOL-USDT:1m")
 
 
+def test_the_keys_of_a_symbol_that_is_let_go_are_deleted(store, client):
+    store.write("s", [message(studies(8)), message(correlation())], 1)
+    store.write("s", [message(LetGo([1], "ind"))], 2)
+    assert client.keys("ind:*ETH*") == []
+    assert client.exists("corr:ETH-USDT:1m")
+    assert not any("ETH-USDT" in key for key in store._newest)
+    store.write("s", [message(LetGo([1, 2], "corr"))], 3)
+    assert {key for key in client.keys("*") if key.startswith(("ind:", "corr:"))} == {
+        "corr:BTC-USDT:1m", "ind:BTC-USDT:1m", "ind:SOL-USDT:1m", "ind:XRP-USDT:1m",
+    }  # fmt: skip
+    store.write("s", [message(studies(2, minute=-9))], 4)  # a symbol that is listed again begins anew
+    assert client.hget("ind:ETH-USDT:1m", "open_ns") == str(OPEN_NS - 9 * MINUTE_NS)
+
+
 def test_newest_state_and_venues(store, client):
     store.write_hot(unpack(encode_hot(hot([60_000.1, 2_000.0]), NAMES)[0]).rows())
     assert client.hgetall("tk:BTC-USDT") == {
@@ -97,6 +111,13 @@ def test_newest_state_and_venues(store, client):
     assert fields["messages"] == "8"
     assert fields["clock_offset_ns"] == "-5"
     assert fields["state"] == "live"
+
+
+def test_a_hash_a_worker_of_what_its_forges_counted(store, client):
+    for worker, wicks in [(0, 3), (1, 5), (0, 4)]:
+        store.write_forge(unpack(encode_forge({"worker": worker, "workers": 2, "wick": wicks})).rows())
+    assert client.hgetall("metrics:forge:0") == {"workers": "2", "wick": "4"}
+    assert client.hgetall("metrics:forge:1") == {"workers": "2", "wick": "5"}
 
 
 def test_a_refused_transaction_writes_nothing(store, client):
