@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import models, openapi, page
+from api import metrics, models, openapi, page
 from api import parameters as take
 from api.problems import HANDLERS, problem
 from api.reads import Reads
@@ -108,7 +108,12 @@ def build_app(reads: Reads) -> Starlette:
 
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = dict(HANDLERS)
     return Starlette(
-        routes=[*(_route(operation, reads) for operation in OPERATIONS), _document_route(), *page.pages()],
+        routes=[
+            *(_route(operation, reads) for operation in OPERATIONS),
+            _metrics_route(reads),
+            _document_route(),
+            *page.pages(),
+        ],
         middleware=[
             Middleware(Bound, requests=REQUESTS),
             Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=4),
@@ -128,6 +133,17 @@ def _route(operation: Operation, reads: Reads) -> Route:
         return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
 
     return Route(operation.path, serve, name=operation.read.__name__)
+
+
+def _metrics_route(reads: Reads) -> Route:
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+    async def serve(_: Request) -> Response:
+        async with asyncio.timeout(REQUEST_S):
+            text = await reads.metrics()
+        return Response(text, headers={**headers, "Content-Type": metrics.CONTENT_TYPE})
+
+    return Route("/metrics", serve, name="metrics")
 
 
 def _document_route() -> Route:

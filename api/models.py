@@ -162,6 +162,7 @@ class Venue(msgspec.Struct):
     rejects: Annotated[int | None, Meta(description="Frames and rows that could not be read")]
     unknown_symbols: int | None
     refused: Annotated[int | None, Meta(description="Subscriptions the venue refused")]
+    silent_symbols: Annotated[int | None, Meta(description="Symbols not heard now: silent, or without a connection")]
     reconnects: int | None
     gaps: int | None
     duplicates: int | None

@@ -6,17 +6,17 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, Select, Table, select, union_all
 from sqlalchemy import text as sql
 
-from api import models
+from api import metrics, models
 from api.parameters import EPOCH
 from api.problems import Refusal, unknown_symbol
 from api.stores import Database, HotStore, Row, StoreAway, StoreSlow
+from market import words
 from market.venues import VENUES
 from sinks import keys, tables
 
@@ -109,6 +109,16 @@ class Reads:
         """Return the state of every venue the flow reports on, in code order."""
         hashes = await self.hot.read(lambda redis: _hashes(redis, [keys.venue(name) for name in VENUES]))
         return models.Venues([venue_of(name, fields) for name, fields in zip(VENUES, hashes, strict=True) if fields])
+
+    async def metrics(self) -> str:
+        """Return what is counted of the venues, the writer and the forge, as `/metrics` answers it."""
+        names = [keys.WRITER, keys.forge_metrics(0), *map(keys.venue, VENUES)]
+        writer, first, *venues = await self.hot.read(lambda redis: _hashes(redis, names))
+        count = min(_whole(first, "workers") or 1, metrics.MOST_WORKERS)
+        others = [keys.forge_metrics(worker) for worker in range(1, count)]
+        more = await self.hot.read(lambda redis: _hashes(redis, others)) if others else []
+        known = {name: fields for name, fields in zip(VENUES, venues, strict=True) if fields}
+        return metrics.exposition(known, writer, [first, *more])
 
     async def health(self) -> models.Health:
         """Return that the process is alive."""
@@ -258,6 +268,7 @@ def venue_of(name: str, fields: Mapping[str, str]) -> models.Venue:
         rejects=_whole(fields, "rejects"),
         unknown_symbols=_whole(fields, "unknown_symbols"),
         refused=_whole(fields, "refused"),
+        silent_symbols=_whole(fields, "silent_symbols"),
         reconnects=_whole(fields, "reconnects"),
         gaps=_whole(fields, "gaps"),
         duplicates=_whole(fields, "duplicates"),
@@ -313,25 +324,7 @@ def _wick_fields(row: Row) -> dict[str, Any]:
 
 def why(wick: models.Wick, evidence: object) -> str:
     """Return in words why a trade was called a wick, and whether it was taken back."""
-    where = "above" if wick.price > wick.reference else "below"
-    others = "1 other live venue" if wick.witnesses == 1 else f"{wick.witnesses} other live venues"
-    names = _doubters(evidence)
-    text = (
-        f"{wick.venue} alone traded {wick.symbol} at {plain(wick.price)}, {abs(wick.deviation_bps):.1f} bps {where} "
-        f"the {plain(wick.reference, 8)} where {others} had it{f' ({names})' if names else ''}: they did not follow, "
-        f"and venues usually differ by {wick.dispersion_bps:.1f} bps, {wick.venue}'s own premium of "
-        f"{wick.basis_bps:.1f} bps allowed for."
-    )
+    text = words.why(wick, evidence)
     if wick.readmitted_time is None:
         return f"{text} It is kept out of candles, indicators and the price."
     return f"{text} Other venues confirmed it at {wick.readmitted_time}, so it was let back in."
-
-
-def _doubters(evidence: object) -> str:
-    votes = evidence.items() if isinstance(evidence, dict) else ()
-    return ", ".join(name for name, vote in votes if isinstance(vote, dict) and vote.get("vote") == "did not follow")
-
-
-def plain(number: float, digits: int = 15) -> str:
-    """Return a price in at most `digits` significant digits, without exponent."""
-    return f"{Decimal(f'{number:.{digits}g}'):f}"

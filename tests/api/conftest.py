@@ -81,8 +81,15 @@ def fill_hot(hot: redis.Redis) -> None:
     hot.hset(keys.ticker("NEW-USDT"), mapping={"bid": "1.25", "bid_venue": "okx", "price": "nan", "event_ns": "0"})
     hot.set("other:tk:", "not ours")
     hot.zadd(keys.correlations("BTC-USDT", "1m"), {"ETH-USDT": 0.8, "XRP-USDT": -0.93, "SOL-USDT": 0.1})
+    hot.hset(keys.WRITER, mapping={"candles": 601, "redis_state": "up"})
+    for worker, trades in enumerate((100, 40)):
+        counted = {"workers": 2, "confirmed": trades, "le_0.01": trades // 2, "le_inf": trades, "sum_ns": 7}
+        hot.hset(keys.forge_metrics(worker), mapping=counted)
     for name in ("okx", "binance"):
-        hot.hset(keys.venue(name), mapping={"state": "live", "messages": 12, "last_receive_ns": 1769860800123456789})
+        hot.hset(
+            keys.venue(name),
+            mapping={"state": "live", "messages": 12, "last_receive_ns": 1769860800123456789, "silent_symbols": 3},
+        )
 
 
 def ticker_fields() -> dict[str, str]:

@@ -132,6 +132,7 @@ def test_a_wick_is_explained(api: Api) -> None:
 
 def test_venues_are_in_code_order(api: Api) -> None:
     found = api.get("/v1/venues")["venues"]
+    assert {venue["silent_symbols"] for venue in found} == {3}
     assert [(venue["venue"], venue["state"], venue["messages"]) for venue in found] == [
         ("binance", "live", 12),
         ("okx", "live", 12),

@@ -83,6 +83,6 @@ def test_it_needs_no_ingestion_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, check=True)
     assert set(done.stdout.split()) <= {
-        "market", "market.schema", "market.settings", "market.symbols", "market.venues",
+        "market", "market.schema", "market.settings", "market.symbols", "market.venues", "market.words",
         "sinks", "sinks.keys", "sinks.tables",
     }  # fmt: skip

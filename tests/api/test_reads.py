@@ -1,7 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,20 +53,6 @@ def test_a_venue_that_never_received_says_null() -> None:
         None,
         None,
     )
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (60000.0, "60000"),
-        (0.1, "0.1"),
-        (1.2345e-07, "0.00000012345"),
-        (1e15, "1000000000000000"),
-        (60588.25, "60588.25"),
-    ],
-)
-def test_prices_in_words_have_no_exponent(number: float, text: str) -> None:
-    assert reads.plain(number) == text
 
 
 def wick(**changes: object) -> models.Wick:
