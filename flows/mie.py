@@ -57,7 +57,7 @@ def build(
         table: The symbols of this run.
         policy: How the forge judges.
         studying: What is computed.
-        hot: Takes newest state: HOT rows and venue states.
+        hot: Takes newest state: HOT rows, venue states and what the forge's metrics count.
         history: Takes what must not be lost: candles with indicators, wicks, correlations, gaps.
         archive: Takes every released tick with its verdict.
     """
@@ -65,6 +65,9 @@ def build(
     batches = op.input("venues", flow, source)
     ticks, venues, gaps = steps.sequence("sequence", batches, table)
     forged = steps.forge("forge", ticks, table, policy)
+    # Steps run in the order in which they stand here: newest state waits for no candle.
+    counted = steps.trades("trades", forged, policy.window_ms)
+    op.output("hot", op.merge("newest_state", steps.newest("newest", forged), venues, counted), hot)
     hold_ns = policy.window_ms * 1_000_000 + DELAY_SPREAD_NS
     closed = steps.candles("candles", forged, table, studying.intervals_s, hold_ns)
     studied = steps.studies("studies", closed, table, studying.intervals_s, studying.warm)
@@ -74,10 +77,10 @@ def build(
     lasting = op.merge(
         "lasting", steps.with_candles("with_candles", studied), steps.wicks("wicks", forged), correlations, gaps
     )
-    op.output("hot", op.merge("newest_state", steps.newest("newest", forged), venues), hot)
     op.output("history", lasting, history)
     if archive is not None:
-        op.output("archive", steps.released("released", forged), archive)
+        ticks_out = op.merge("archived", steps.released("released", forged), steps.let_go("let_go", forged))
+        op.output("archive", ticks_out, archive)
     return flow
 
 

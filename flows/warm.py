@@ -33,10 +33,13 @@ def candles_by_group(
     endpoints: Mapping[str, Endpoint],
     output: TextIO = sys.stderr,
 ) -> dict[int, Rows]:
-    """Return closed candles of the past by key group, CANDLE rows: `count` of each symbol and interval, up to now."""
+    """Return closed candles of the past by key group, CANDLE rows: `count` of each symbol and interval, up to now.
+
+    The universe's symbols are those of the table, by code.
+    """
     began_s = time.monotonic()
     long = [interval_s for interval_s in intervals_s if interval_s >= warmup.LEAST_S]
-    wanted = {(symbol, interval_s) for symbol in range(len(table)) for interval_s in long}
+    wanted = {(symbol, interval_s) for symbol in table.codes.values() for interval_s in long}
     kept = _of_history(database_url, table, long, count)
     bar = Bar(output)
     fetched = warmup.fetch(

@@ -7,29 +7,32 @@ Everything that can be wrong at the start ends here as one line on stderr and ex
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from connectors.importing import Imported, import_folder
 from connectors.pipe import CollectorConfig, Endpoint
-from connectors.recording import RecordingError, check_recording
+from connectors.recording import RecordingError
 from connectors.replay import ReplaySource
+from connectors.roster import Roster
 from connectors.source import VenueSource
-from connectors.universe import UniverseError, find
+from connectors.universe import UniverseError, find, top_of
 from flows.mie import Studying, build
+from flows.policies import policy_of
+from flows.recorded import open_recording
 from flows.services import Services, ServicesError
+from flows.symbol_file import SymbolFile, recovery_dir
 from flows.warm import candles_by_group
-from market.schema import Rows, VenueCounters
+from market.schema import Rows
 from market.settings import INTERVALS, SettingError, Settings
 from market.symbols import SymbolTable
-from market.venues import VENUE_CODES
-from operators.forge import ForgePolicy
 from sinks.archive import ArchiveSink
 from sinks.outputs import HotSink, SpoolSink
 
@@ -44,11 +47,13 @@ def start() -> Any:
     try:
         settings = Settings.from_env()
         configure_log(settings)
-        return _wire(settings)
+        flow = _wire(settings)
     except (SettingError, RecordingError) as error:
         _fail(error, 2)
     except (ServicesError, UniverseError) as error:
         _fail(error, 1)
+    gc.freeze()  # what is loaded stays: a full collection would look through it for 50 ms
+    return flow
 
 
 def configure_log(settings: Settings) -> None:
@@ -62,18 +67,16 @@ def configure_log(settings: Settings) -> None:
 
 def _wire(settings: Settings) -> Any:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    replay = None if settings.replay_path is None else _recording(settings)
+    symbols = SymbolFile(recovery_dir(sys.argv, os.environ))
+    replay = None if settings.replay_path is None else _recording(settings, settings.replay_path, symbols)
     services = Services.start(settings)
     intervals_s = tuple(sorted({*settings.interval_seconds, INTERVALS[settings.correlation_interval]}))
     source: VenueSource | ReplaySource
     warm: dict[int, Rows] = {}
     if replay is None:
-        source, table, venues, warm = _live(settings, services, intervals_s)
+        source, table, venues, warm = _live(settings, services, symbols, intervals_s)
     else:  # its result is a function of the recording alone
         source, table, venues = replay
-    policy = ForgePolicy(
-        settings.forge_window_ms, settings.forge_min_witnesses, tuple(VENUE_CODES[name] for name in venues)
-    )
     studying = Studying(
         intervals_s,
         INTERVALS[settings.correlation_interval],
@@ -85,25 +88,30 @@ def _wire(settings: Settings) -> Any:
     return build(
         source,
         table,
-        policy,
+        policy_of(settings, venues),
         studying,
-        hot=HotSink(settings.data_dir, table.names),
+        hot=HotSink(settings.data_dir, table.names, live=replay is None),
         history=SpoolSink(settings.data_dir, table.names, settings.spool_max_mb),
         archive=ArchiveSink(settings.archive_dir, table.names) if settings.archive_dir else None,
     )
 
 
 def _live(
-    settings: Settings, services: Services, intervals_s: tuple[int, ...]
+    settings: Settings, services: Services, symbols: SymbolFile, intervals_s: tuple[int, ...]
 ) -> tuple[VenueSource, SymbolTable, tuple[str, ...], dict[int, Rows]]:
-    if settings.feed == "live" and is_cluster(sys.argv, os.environ) and ":" in (settings.symbols or "top:"):
+    top, cluster = top_of(settings.symbols), is_cluster(sys.argv, os.environ)
+    if settings.feed == "live" and cluster and top is not None:
         text = "MIE_SYMBOLS: a cluster on live venues needs a comma list, the same everywhere: top:N may differ by host"
         raise UniverseError(text)
     endpoints = {name: Endpoint(**at) for name, at in services.endpoints.items()}
-    universe = find(settings.venues, settings.symbols, endpoints, settings.data_dir / "instruments" / settings.feed)
-    table = SymbolTable(universe.symbols)
+    cache = settings.data_dir / "instruments" / settings.feed
+    universe = find(settings.venues, settings.symbols, endpoints, cache, kept=symbols.kept.symbols)
     venues = tuple(name for name in settings.venues if universe.natives.get(name))
-    log.info("%d symbols on %d venues", len(table), len(venues))
+    follows = top if settings.universe_refresh_s and not cluster else None
+    table = symbols.fixed(universe.symbols) if follows is None else symbols.changing(universe.symbols, follows)
+    log.info("%d symbols on %d venues", len(table.codes), len(venues))
+    leaving = [] if follows is None else symbols.kept.leaving
+    roster = Roster(table, venues, top=follows, listed=universe.turnover, leaving=leaving, save=symbols.write)
     config = CollectorConfig(
         symbols=list(table.names),
         natives=universe.natives,
@@ -112,18 +120,19 @@ def _live(
         refresh_s=settings.universe_refresh_s,
         record_dir=str(settings.record_dir) if settings.record_dir else None,
         record_max_mb=settings.record_max_mb,
+        ranks=follows is not None,
     )
     warm: dict[int, Rows] = {}
     if settings.warm_candles:
         warm = candles_by_group(
             table,
-            universe,
+            replace(universe, symbols=tuple(table.names)),
             intervals_s,
             settings.warm_candles,
             database_url=services.database_url,
             endpoints=endpoints,
         )
-    return VenueSource(venues, config), table, venues, warm
+    return VenueSource(venues, config, roster), table, venues, warm
 
 
 def is_cluster(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -132,48 +141,14 @@ def is_cluster(arguments: Sequence[str], environment: Mapping[str, str]) -> bool
     return any(argument.startswith(options) for argument in arguments[1:]) or "BYTEWAX_ADDRESSES" in environment
 
 
-def _recording(settings: Settings) -> tuple[ReplaySource, SymbolTable, tuple[str, ...]]:
-    path = settings.replay_path
-    assert path is not None
-    imported: dict[str, VenueCounters] = {}
-    if path.is_dir():
-        log.info("decoding the raw frames in %s", path)
-        path, found = import_folder(path, settings.data_dir / "replay")
-        atexit.register(shutil.rmtree, path, ignore_errors=True)
-        imported = _counters(found)
-    present, symbols, rows = check_recording(path)
-    venues = tuple(name for name in present if name in settings.venues)
-    if not venues:
-        text = f"{path} has ticks of {', '.join(present) or 'no venue'}, MIE_VENUES={','.join(settings.venues)}"
-        raise RecordingError(text)
-    names = _wanted(symbols, settings.symbols)
-    log.info("replaying %d ticks of %d symbols on %d venues", rows, len(names), len(venues))
-    table = SymbolTable(names)
+def _recording(
+    settings: Settings, path: Path, symbols: SymbolFile
+) -> tuple[ReplaySource, SymbolTable, tuple[str, ...]]:
+    found = open_recording(path, settings)
+    table = symbols.fixed(found.table.names)
+    log.info("replaying %d ticks of %d symbols on %d venues", found.rows, len(table.codes), len(found.venues))
     speed = None if settings.replay_speed == "max" else float(settings.replay_speed)
-    return ReplaySource(path, table, venues, speed, imported), table, venues
-
-
-def _wanted(recorded: list[str], wanted: str | None) -> list[str]:
-    """Return the symbols of a recording that are wanted, all by default."""
-    if wanted is None or wanted.startswith("top:"):
-        return recorded
-    unknown = sorted(set(wanted.split(",")) - set(recorded))
-    if unknown:
-        text = f"MIE_SYMBOLS: {', '.join(unknown)} not in the recording"
-        raise RecordingError(text)
-    return wanted.split(",")
-
-
-def _counters(found: Imported) -> dict[str, VenueCounters]:
-    """Counters of each venue with what decoding its raw frames rejected; logs what was read, a line a venue."""
-    counters: dict[str, VenueCounters] = {}
-    for venue, frames in found.frames.items():
-        reasons = {reason: count for (name, reason), count in sorted(found.rejects.items()) if name == venue}
-        rejects = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        level = logging.WARNING if rejects else logging.INFO
-        log.log(level, "%s: %d frames, %d ticks, rejects: %s", venue, frames, found.ticks[venue], rejects or "none")
-        counters[venue] = VenueCounters(rejects=sum(reasons.values()))
-    return counters
+    return ReplaySource(found.path, table, found.venues, speed, found.counters), table, found.venues
 
 
 def _drain_on_signal(stop: Callable[[], None]) -> None:

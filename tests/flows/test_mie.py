@@ -100,9 +100,14 @@ def test_the_hot_store_shows_the_newest_state(market, one_worker):
         assert hot.hget("venue:okx", "state") == "ended"
         assert hot.xlen("candles:1m") > 0
         assert int(hot.hget("venue:kraken", "messages")) > 0
+        counted = hot.hgetall("metrics:forge:0")
     assert float(ticker["price"]) == pytest.approx(80_000, rel=0.05)
     assert ticker["verdict"] == "confirmed"
     assert int(ticker["venues"]) == 5
+    _, table, injected = market
+    assert int(counted["wick"]) == len(injected)
+    assert sum(int(counted[name]) for name in ("confirmed", "wick", "unverified")) == (table["kind"] == "trade").sum()
+    assert "le_inf" not in counted  # in a replay it means nothing
 
 
 def test_a_folder_of_raw_frames_replays(data_dir, tmp_path):
@@ -138,11 +143,13 @@ def test_a_signal_drains(data_dir, tmp_path, number):
         until(lambda: (ledger.exists() and ledger.stat().st_size > 200_000) or flow.poll() is not None)
         flow.send_signal(number)
         assert flow.wait(10) == 0
+    with stores(data_dir) as (hot, _):
+        counted = hot.hgetall("metrics:forge:0")
     sent = read_ledger(data_dir)
     assert len(sent) > 1000
     archive = pl.read_parquet(archive_dir / "*.parquet").filter(pl.col("kind") == "trade")
     received = set(archive.select("venue", "symbol", "trade_id").iter_rows())
-    assert len(received) == len(archive)
+    assert len(received) == len(archive) == int(counted["le_inf"])
     assert received >= sent
     assert {venue for venue, _, _ in received - sent} <= {"bitget"}  # repeats its newest history on subscription
     kept, flagged = rows(

@@ -13,6 +13,7 @@ import psycopg
 import redis
 
 from sinks.embedded import embedded_stores
+from sinks.paths import lock, run_dir
 
 ROOT = Path(__file__).parents[2]
 RUN_S = 60
@@ -25,9 +26,9 @@ def environment(data_dir, **settings):
     return {**clean, "BYTEWAX_SNAPSHOT_INTERVAL": "1", "MIE_DATA_DIR": str(data_dir), **ours}
 
 
-def command(*arguments):
-    """Command line of the flow."""
-    return [sys.executable, "-m", "bytewax.run", "flows.mie", *arguments]
+def command(*arguments, program="flows.mie"):
+    """Command line of the flow, or of a module that changes it."""
+    return [sys.executable, "-m", "bytewax.run", program, *arguments]
 
 
 def run(data_dir, *arguments, **settings):
@@ -44,12 +45,16 @@ def run(data_dir, *arguments, **settings):
 
 
 @contextmanager
-def running(data_dir, *arguments, **settings):
+def running(data_dir, *arguments, program="flows.mie", **settings):
     """Run the flow in the background; end it if the test did not."""
     log = Path(data_dir).with_suffix(".log")
     with log.open("w") as output:
         flow = subprocess.Popen(
-            command(*arguments), env=environment(data_dir, **settings), cwd=ROOT, stdout=output, stderr=output
+            command(*arguments, program=program),
+            env=environment(data_dir, **settings),
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
         )
         try:
             yield flow
@@ -57,6 +62,23 @@ def running(data_dir, *arguments, **settings):
             if flow.poll() is None:
                 flow.send_signal(signal.SIGTERM)
                 flow.wait(RUN_S)
+
+
+@contextmanager
+def market(data_dir, *options):
+    """A simulator that outlives the flows on this data directory, as venues do."""
+    where = Path(data_dir, "sim")
+    held = lock(run_dir(Path(data_dir)) / "simulator.lock")  # a flow takes it for another one's simulator
+    with subprocess.Popen(
+        [sys.executable, "-m", "simulator", "--data-dir", str(where), *options], cwd=ROOT, stdout=subprocess.DEVNULL
+    ) as simulator:
+        try:
+            until((where / "endpoints.json").exists)
+            yield simulator
+        finally:
+            simulator.terminate()
+            simulator.wait(RUN_S)
+            os.close(held)
 
 
 def until(condition, seconds=RUN_S):
