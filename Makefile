@@ -1,5 +1,5 @@
 # Every target is one plain command after `setup`; README lists them. ARGS passes through: make run ARGS="-w 2"
-.PHONY: setup run test lint types check bench fuzz forge-eval api fmt lock
+.PHONY: setup run test lint types check bench fuzz soak forge-eval api fmt lock
 PY := .venv/bin/python
 ARGS ?=
 
@@ -17,6 +17,9 @@ test: setup
 
 fuzz: setup
 	@$(PY) -m bench.fuzz $(ARGS)
+
+soak: setup
+	@$(PY) -m bench.soak $(ARGS)
 
 bench: setup
 	@$(PY) -m bench $(ARGS)

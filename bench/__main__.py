@@ -62,6 +62,7 @@ def whole_run(rate: int) -> dict[str, str]:
         sent, got = run.balance()
     rows = {name: f"{measured.cpu_us.get(name, 0):.2f}" for name in sorted(measured.cpu_us)}
     rows["messages/s through the flow"] = f"{measured.rate:,.0f}"
+    rows["ms beyond W, p50 p99"] = f"{measured.late_ms(0.5):.1f} {measured.late_ms(0.99):.1f}"
     rows["sent, received"] = f"{sent:,} {got['messages']:,}"
     rows["rejects, duplicates"] = f"{got['rejects'] + got['unknown_symbols']} {got['duplicates']}"
     rows["MB of dataflow, collector"] = f"{measured.rss_mb['dataflow']:.0f} {measured.rss_mb['collector']:.0f}"

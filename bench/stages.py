@@ -23,8 +23,7 @@ import numpy as np
 
 from connectors import universe
 from connectors.clock import ReceiveClock
-from connectors.collector import FLUSH_S
-from connectors.pipe import BatchReader, Endpoint, encode_batch
+from connectors.pipe import FLUSH_NS, BatchReader, Endpoint, encode_batch
 from connectors.route import Route
 from connectors.session import Session
 from connectors.venue import Catalog
@@ -111,7 +110,7 @@ async def _receive(
     flushes: list[Flush] = []
     started, before = time.monotonic(), time.process_time()
     while time.monotonic() - started < length_s:
-        await asyncio.sleep(FLUSH_S)
+        await asyncio.sleep(FLUSH_NS / 1e9)
         watermark_ns = clock() - 1
         for name, session in sessions.items():
             chunks, session.current.frames = session.current.frames, []

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,12 +40,21 @@ PARTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where a run stood at one moment: CPU seconds a process, messages that the dataflow has sequenced."""
+    """Where a run stood at one moment.
+
+    Attributes:
+        at_s: When, monotonic.
+        cpu_s: CPU seconds a process.
+        messages: What the dataflow has sequenced.
+        rss_mb: Memory a process.
+        late: Trades released at most so many seconds late, by bound: what the forge adds to W.
+    """
 
     at_s: float
     cpu_s: dict[str, float]
     messages: int
     rss_mb: dict[str, float]
+    late: dict[float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +65,59 @@ class Measured:
         rate: Messages a second through the dataflow.
         cpu_us: CPU µs a message, by process.
         rss_mb: Memory at the end, by process.
+        late: Trades of the stretch, as in `Sample`.
     """
 
     rate: float
     cpu_us: dict[str, float]
     rss_mb: dict[str, float]
+    late: dict[float, int]
+
+    def late_ms(self, share: float) -> float:
+        """Return how late a share of the trades was released at most, ms; within a bucket by a straight line."""
+        wanted = share * max(self.late.values(), default=0)
+        below_s, below = 0.0, 0
+        for bound_s, count in sorted(self.late.items()):
+            if count >= wanted > 0:
+                return 1e3 * (below_s + (bound_s - below_s) * (wanted - below) / (count - below))
+            below_s, below = bound_s, count
+        return float("nan")
+
+
+class Processes:
+    """What belongs to a run: the flow, its descendants, and what has its data directory on the command line."""
+
+    def __init__(self, flow: int, data_dir: Path) -> None:
+        self.flow = flow
+        self._data_dir = str(data_dir)
+        self._cpu_s: dict[int, tuple[str, float]] = {}  # also of those that have ended
+
+    def usage(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return CPU seconds of all that ever ran and MB of what runs, by name of PARTS."""
+        rss: defaultdict[str, float] = defaultdict(float)
+        for process in psutil.process_iter():
+            name = self._part(process)
+            if name is None:
+                continue
+            try:
+                times, size = process.cpu_times(), process.memory_info().rss
+            except psutil.Error:  # it has just ended
+                continue
+            self._cpu_s[process.pid] = name, times.user + times.system
+            rss[name] += size / 2**20
+        cpu: defaultdict[str, float] = defaultdict(float)
+        for name, used_s in self._cpu_s.values():
+            cpu[name] += used_s
+        return dict(cpu), dict(rss)
+
+    def _part(self, process: psutil.Process) -> str | None:
+        try:
+            command = " ".join(process.cmdline())
+            parents = (parent.pid for parent in process.parents())
+            ours = self._data_dir in command or self.flow in (process.pid, *parents)
+        except psutil.Error:
+            return None
+        return next((name for part, name in PARTS.items() if part in command), None) if ours else None
 
 
 class Run:
@@ -83,7 +140,7 @@ class Run:
         """Start the run and wait for its first messages."""
         self._log = (Path(self._directory.name) / "log").open("w+")
         self._flow = subprocess.Popen(self._command, env=self._env, stdout=self._log, stderr=self._log)
-        self._children: dict[int, psutil.Process] = {}
+        self._processes = Processes(self._flow.pid, self.data_dir)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._flow.poll() is None:
             try:
@@ -132,31 +189,17 @@ class Run:
 
     def sample(self) -> Sample:
         """Return CPU so far of every process of the run, and messages so far."""
-        for process in (psutil.Process(self._flow.pid), *psutil.process_iter()):
-            self._children.setdefault(process.pid, process)
-        cpu: Counter[str] = Counter()
-        rss: Counter[str] = Counter()
-        for process in self._children.values():
-            name = self._part(process)
-            if name is None:
-                continue
-            times = process.cpu_times()
-            cpu[name] += times.user + times.system
-            rss[name] += process.memory_info().rss / 2**20
-        return Sample(time.monotonic(), dict(cpu), self._messages(), dict(rss))
+        cpu, rss = self._processes.usage()
+        return Sample(time.monotonic(), cpu, self._messages(), rss, self._late())
 
-    def _part(self, process: psutil.Process) -> str | None:
-        try:
-            command = " ".join(process.cmdline())
-            ours = str(self.data_dir) in command or self._flow.pid in (
-                process.pid,
-                *(parent.pid for parent in process.parents()),
-            )
-        except psutil.Error:
-            return None
-        if not ours:
-            return None
-        return next((name for part, name in PARTS.items() if part in command), None)
+    def _late(self) -> dict[float, int]:
+        counted: Counter[float] = Counter()
+        for key in self._redis.scan_iter("metrics:forge:*"):
+            fields: dict[str, str] = dict(self._redis.hgetall(key))  # type: ignore[arg-type]
+            for name, count in fields.items():
+                if name.startswith("le_"):
+                    counted[float(name.removeprefix("le_"))] += int(count)
+        return counted
 
     def measure(self, warm_s: float, length_s: float) -> Measured:
         """Measure a stretch after a warm-up."""
@@ -166,7 +209,8 @@ class Run:
         last = self.sample()
         count = last.messages - first.messages
         cpu = {name: (used - first.cpu_s.get(name, 0.0)) / count * 1e6 for name, used in last.cpu_s.items()}
-        return Measured(count / (last.at_s - first.at_s), cpu, last.rss_mb)
+        late = {bound_s: after - first.late.get(bound_s, 0) for bound_s, after in last.late.items()}
+        return Measured(count / (last.at_s - first.at_s), cpu, last.rss_mb, late)
 
 
 def _counts(hot: redis.Redis) -> Counter[str]:
