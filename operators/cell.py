@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from market.schema import F64, I64, Bool
 from market.venues import VENUES
 from operators.hold import Columns
+
+OLD_NS: Final = 1_000_000_000
+"""What is older than this at its receipt is history, sent late or again: it moves nothing."""
 
 
 @dataclass(slots=True)
@@ -17,7 +21,7 @@ class Cell(Columns):
 
     Attributes:
         place: n int64, venue * symbols + local symbol.
-        value: n float64, log price or log mid; NaN on wicks and where there is none.
+        value: n float64, log price or log mid; NaN where there is none, inf on wicks.
         half: n float64, half spread of quotes, log units; NaN on trades.
         receive_ns: n int64.
         event_ns: n int64.
@@ -46,9 +50,17 @@ class Part:
         rows: s x 7 float64, ticks of each venue.
         heard: s x 7 bool, whether there are any.
         mean_value: s x 7 float64; 0 without ticks.
+        accused: s x 7 bool, which venues had a wick.
     """
 
     def __init__(self, cell: Cell, symbols: int) -> None:
+        good = np.isfinite(cell.value)
+        good &= cell.event_ns >= cell.receive_ns - OLD_NS
+        accused = np.zeros((len(VENUES), symbols), bool)
+        if not good.all():
+            accused.reshape(-1)[cell.place[np.isposinf(cell.value)]] = True
+            cell = cell.take(good.nonzero()[0])
+        self.accused = accused.T
         self.place, self.value, self.half, self.receive_ns = cell.place, cell.value, cell.half, cell.receive_ns
         self.symbol = cell.place % symbols
         self._symbols = symbols

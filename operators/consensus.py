@@ -16,14 +16,12 @@ import numpy.typing as npt
 from market.schema import F64, I64, NS_PER_S, Bool
 from market.venues import VENUES
 from operators.cell import Cell, Part
-from operators.venue_tables import ascending, flat, how_many, known_median, middle_two
+from operators.venue_tables import flat, greatest, how_many, known_median, middle_two
 
-GRID_NS: Final = 100_000_000
+GRID_NS: Final = 200_000_000
 """The consensus of a tick is the one at the last boundary of this grid before it."""
-ANCHOR_NS: Final = 500_000_000
-"""The anchor is the consensus 0.5 to 1 s ago: where the price was before the excursion that is being judged."""
-OLD_NS: Final = 1_000_000_000
-"""What is older than this at its receipt is history, sent late or again: it moves nothing."""
+ANCHOR_NS: Final = 600_000_000
+"""The anchor is the consensus 0.6 to 1.2 s ago: where the price was before the excursion that is being judged."""
 FRESH_NS: Final = 3_000_000_000
 """A venue's last value takes part in the consensus for this long."""
 
@@ -122,13 +120,12 @@ class Consensus:
     Attributes:
         level: Log consensus, basis removed; NaN without one.
         count: Venues behind it.
-        anchor: Log consensus of 0.5 to 1 s ago.
+        anchor: Log consensus of 0.6 to 1.2 s ago.
         basis: Log premium of each venue over the consensus.
         scale: Dispersion: standard deviation of trades around the consensus, log units.
         band: How far from the consensus a venue's trade may be by itself; inf where too little is known to say.
         edge: Within it nothing is in doubt.
         centre: `level + basis`.
-        reference: The same as a price.
         witnessed_ns: When so many other venues had been received as a verdict needs, for the last time.
         heard_ns: When each venue was last received.
         value: Each venue's newest value, wicks left out: the mean of its last cell, or the newest tick if it ran away.
@@ -152,7 +149,6 @@ class Consensus:
         self.band = table(np.inf)
         self.edge = table(np.inf)
         self.centre = table(np.nan)
-        self.reference = table(np.nan)
         self.witnessed_ns = times()
         self.heard_ns = times()
         self._first_ns = np.full(symbols, -1, np.int64)
@@ -189,9 +185,10 @@ class Consensus:
         ticked = np.asarray(heard.any(axis=0))
         symbols, silent = ticked.nonzero()[0], (~ticked).nonzero()[0]
         if symbols.size >= silent.size:  # tables are read and written as they are, which is fastest
-            kept = self._of(silent)
+            kept = self._of(silent) if silent.size else None
             self._close(boundary_ns, cell)
-            self._put(silent, kept)
+            if kept:
+                self._put(silent, kept)
             return
         number = np.cumsum(ticked) - 1
         venue, symbol = np.divmod(cell.place, ticked.size)
@@ -218,13 +215,11 @@ class Consensus:
 
     def _close(self, boundary_ns: int, cell: Cell) -> None:
         self._move_anchor(boundary_ns)
-        good = np.isfinite(cell.value)
-        good &= cell.event_ns >= cell.receive_ns - OLD_NS
-        part = Part(cell if good.all() else cell.take(good.nonzero()[0]), self.level.size)
+        part = Part(cell, self.level.size)
         seconds = self._pass_time(boundary_ns)
         news = self._take_values(part, boundary_ns)
         before = self.level
-        self._set_level(seconds, boundary_ns)
+        self._set_level(part.accused, seconds, boundary_ns)
         self._learn(part, news, before, seconds, boundary_ns)
         self._set_bands(boundary_ns)
 
@@ -267,19 +262,24 @@ class Consensus:
         self._rows = np.where(part.heard, part.rows, self._rows)
         few = np.flatnonzero(far.T)
         flat(value)[few], flat(self._rows)[few] = flat(newest)[few], 1.0
-        self._changed_ns[part.heard & ~(np.abs(value - self.value) <= SAME)] = boundary_ns
+        changed = part.heard & ~(np.abs(value - self.value) <= SAME)
+        self._changed_ns = np.where(changed, boundary_ns, self._changed_ns)
         self.value = value
         self._ticks += part.rows
         return np.asarray(part.heard & (boundary_ns - self._changed_ns <= REPEAT_NS))
 
-    def _set_level(self, seconds: F64, boundary_ns: int) -> None:
+    def _set_level(self, accused: Bool, seconds: F64, boundary_ns: int) -> None:
         """Set level and count: the precision-weighted mean of those fresh venues that agree with their median.
 
+        A venue that had a wick in this cell has no say, quotes neither, if any other is fresh.
         Where the middle two of an even number disagree by more than the band, half of the venues have moved and half
         have not: the consensus stays with the half nearer to where it was, until one side is the majority.
         """
         age_ns = boundary_ns - self.heard_ns  # history does not count as heard
         fresh = age_ns <= FRESH_NS
+        if accused.any():
+            others = fresh & ~accused
+            fresh = np.where(others.any(axis=1)[:, None], others, fresh)
         values = np.where(fresh, self.value - self.basis, np.inf)
         count = how_many(fresh)
         low, high = middle_two(values, count)
@@ -334,12 +334,13 @@ class Consensus:
         self._stir = np.maximum(np.where(stirred, moved, 0.0), faded)
         calm = boundary_ns - self._stirred_ns >= CALM_NS
         compared = (self.count > 1) & calm
-        teaches = news & compared[:, None]
+        teaches = news & compared[:, None] & ~part.accused
         self._learn_basis(count * teaches, total, boundary_ns)
         self._learn_scale(part, deviation, inside & flat(teaches).take(part.place), boundary_ns)
         if not calm_cell or self._away.any():
             quoted = part.sums(np.isfinite(part.half) & ~inside) > 0
-            self._learn_regime(part, news, count, quoted & (self.count > 1)[:, None], middle, boundary_ns)
+            compared_to = self.count[:, None] > ~part.accused  # some other venue
+            self._learn_regime(part, news, count, quoted & compared_to, middle, boundary_ns)
 
     def _learn_basis(self, count: F64, total: F64, boundary_ns: int) -> None:
         """Move each basis towards the mean deviation, as a Kalman filter of a wandering premium does."""
@@ -386,13 +387,12 @@ class Consensus:
             share[rows] = np.maximum(share[rows], THIN_SHARE)
             squares[rows] = off[rows] ** 2
         quotes = (~trade & inside).astype(np.float64)
-        spread = np.minimum(np.maximum(off, part.half), most)
+        spread = np.minimum(np.fmax(off, part.half), most)
         for number, (share_of, squares_of) in enumerate(((share, squares), (quotes, spread**2))):
-            rows = share_of.nonzero()[0]
-            place, symbol, weight = part.place.take(rows), part.symbol.take(rows), share_of.take(rows)
-            weight /= np.maximum(np.bincount(place, weight).take(place) / SCALE_CELL_ROWS, 1.0)
-            sums[2 * number] += np.bincount(symbol, weight * squares_of.take(rows), self.scale.size)
-            sums[2 * number + 1] += np.bincount(symbol, weight, self.scale.size)
+            rows = part.sums(share_of)
+            one = 1 / np.maximum(rows / SCALE_CELL_ROWS, 1.0)
+            sums[2 * number] += (part.sums(share_of * squares_of) * one).sum(axis=1)
+            sums[2 * number + 1] += (rows * one).sum(axis=1)
         quoted = np.minimum(sums[3], QUOTES_COUNT)
         guess = QUOTES_SAY_SQUARED * sums[2] / np.maximum(sums[3], 1e-9)
         known = sums[0] + quoted * guess + SCALE_FIRST_ROWS * np.where(quoted > 0, guess, SCALE_FIRST**2)
@@ -432,11 +432,10 @@ class Consensus:
         edge = np.minimum(np.maximum(EDGE_SCALES * spread, EDGE_LEAST) + stir, BAND_MOST)
         centre = level + basis
         self.centre = centre
-        self.reference = np.exp(centre)
         heard_ns = self.heard_ns
-        ordered = ascending(heard_ns)
-        enough = ordered[-min(self._witnesses, _VENUES)][:, None]  # counting the venue itself
-        without = ordered[-min(self._witnesses, _VENUES - 1) - 1][:, None]
+        newest = greatest(heard_ns, self._witnesses + 1)
+        enough = newest[min(self._witnesses, _VENUES) - 1][:, None]  # counting the venue itself
+        without = newest[min(self._witnesses, _VENUES - 1)][:, None]
         self.witnessed_ns = np.where(heard_ns >= enough, without, enough)
         self.band, self.edge = band + unknown, edge + unknown
 

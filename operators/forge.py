@@ -33,8 +33,10 @@ from operators.jury import Judged, Jury
 from operators.newest import Newest
 from operators.sequence import Slice
 
-HOT_NS: Final = 20_000_000
+HOT_NS: Final = 50_000_000
 """Newest state is handed on at most this often."""
+TOLD_NS: Final = 100_000_000
+"""How far the forge came is told this often at least, even where nothing is released."""
 NS_PER_MS: Final = 1_000_000
 _BEFORE_ALL: Final = int(np.iinfo(np.int64).min // 2)
 _VENUES: Final = len(VENUES)
@@ -152,7 +154,7 @@ class ForgeKernel:
         self._pass(cut_ns // GRID_NS * GRID_NS, back)
         hot = self._hot(cut_ns)
         settled = self._settled()
-        if due is None and not (back or settled.ticks.size or hot.size) and cut_ns < state.told_ns + GRID_NS:
+        if due is None and not (back or settled.ticks.size or hot.size) and cut_ns < state.told_ns + TOLD_NS:
             return None
         state.told_ns = cut_ns
         readmitted = join([one.tick for one in back]) if back else _NO_TICKS
@@ -180,7 +182,7 @@ class ForgeKernel:
         value = due.value[cut]
         wick = judged.verdict[cut] == WICK
         if wick.any():
-            value = np.where(wick, np.nan, value)
+            value = np.where(wick, np.inf, value)
         self._state.cell.append(Cell(due.place[cut], value, due.half[cut], due.receive_ns[cut], due.event_ns[cut]))
 
     def _pass(self, boundary_ns: int, back: list[Back]) -> None:
@@ -215,8 +217,9 @@ class ForgeKernel:
         """Fill in verdict, reference and deviation of trades, rows of one cell of the grid."""
         due, consensus = judged.due, self._state.consensus
         place = due.place.take(trades)
-        deviation = due.value.take(trades) - consensus.centre.T.take(place)
-        judged.reference[trades] = consensus.reference.T.take(place)
+        centre = consensus.centre.T.take(place)
+        deviation = due.value.take(trades) - centre
+        judged.reference[trades] = np.exp(centre)
         judged.deviation[trades] = deviation
         judged.verdict[trades] = CONFIRMED
         doubtful = np.abs(deviation) > consensus.edge.T.take(place)

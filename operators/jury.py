@@ -19,7 +19,9 @@ from operators.votes import left_to_go, rule, same_price, way
 
 EXCURSION_NS: Final = 150_000_000
 """Prints of a venue this close before or after one beyond the band, and on the same side, are of one excursion."""
-BURST_SCALES: Final = 4.2
+EXCURSION_SCALES: Final = 4.0
+"""And farther off than this: an ordinary print beside a wick is none."""
+BURST_SCALES: Final = 4.5
 """The band of a print with another one beyond the edge beside it: chance lets one stray, hardly two at once."""
 ANCHOR_SHARE: Final = 0.75
 """A wick is beyond the band of the consensus, and beyond this part of it from the anchor."""
@@ -141,7 +143,8 @@ class Jury:
         farthest = np.where(deviation > 0, extent.greatest[own] - centre, centre - extent.least[own])
         off = np.abs(deviation)
         far = (off > band) & (anchored > ANCHOR_SHARE * band)
-        far |= (np.maximum(farthest, off) > band) & (anchored > edge)
+        least = np.maximum(edge, EXCURSION_SCALES * consensus.scale[symbol])
+        far |= (np.maximum(farthest, off) > band) & (off > least) & (anchored > edge)
         return rows[far]
 
     def _in_burst(self, place: I64, up: Bool, event_ns: I64) -> Bool:

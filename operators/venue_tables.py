@@ -38,6 +38,18 @@ def ascending(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     return columns
 
 
+def greatest(values: npt.NDArray[Any], many: int) -> list[npt.NDArray[Any]]:
+    """Return the `many` greatest of each row of n x 7 numbers, at most all seven, each n numbers, the greatest first."""
+    found: list[npt.NDArray[Any]] = []
+    for column in values.T:
+        rest = column
+        for place, known in enumerate(found):
+            found[place], rest = np.maximum(known, rest), np.minimum(known, rest)
+        if len(found) < many:
+            found.append(rest)
+    return found
+
+
 def middle_two(values: F64, count: I64) -> tuple[F64, F64]:
     """Return the two middle ones, or twice the middle one, of the first `count` of each row, which may be none."""
     ordered, row = np.concatenate(ascending(values)), np.arange(len(values))

@@ -24,7 +24,7 @@ from sinks.forge_metrics import ForgeMetrics
 from sinks.paths import hot_socket, spool_root
 from sinks.spool import Appender
 
-OFFER_S: Final = 0.05
+OFFER_S: Final = 0.02
 """Newest state is offered to the writer at most this often."""
 METRICS_S: Final = 1.0
 """The forge's counters are offered at most this often."""

@@ -186,7 +186,7 @@ def learn(consensus, rows, *, wicks=()):
     hold = hold_of(rows, consensus.level.size)
     for boundary_ns in np.unique(-(-rows["receive_ns"] // GRID_NS) * GRID_NS).tolist():
         due = hold.due(boundary_ns)
-        value = np.where(np.isin(due.ticks["trade_id"], wicks), np.nan, due.value)
+        value = np.where(np.isin(due.ticks["trade_id"], wicks), np.inf, due.value)
         half = (due.ticks["ask"] - due.ticks["bid"]) / (due.ticks["ask"] + due.ticks["bid"])
         consensus.close(boundary_ns, Cell(due.place, value, half, due.receive_ns, due.event_ns))
     return consensus

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from market.schema import NS_PER_S
+from operators.cell import OLD_NS
 from operators.consensus import (
     ANCHOR_NS,
     BAND_LEAST,
@@ -16,7 +17,6 @@ from operators.consensus import (
     GRID_NS,
     JUMP_SCALES,
     OFF_NS,
-    OLD_NS,
     PATIENCE_INTERVALS,
     PATIENCE_LEAST_NS,
     PATIENCE_MOST_NS,
@@ -105,15 +105,38 @@ def test_a_venue_is_witnessed_while_enough_others_were_heard(witnesses, at_ms):
     np.testing.assert_array_equal(consensus.witnessed_ns[0, :4], START_NS + np.array(at_ms) * MS)
 
 
-def test_history_and_wicks_move_nothing_but_their_time():
+def test_history_moves_nothing():
     consensus, plain = settled(), settled()
     late = trades(1, [10_010.0], 0.2, delay_ms=OLD_NS / MS + 1, first_id=1_000)
-    wick = trades(1, [10_900.0], 0.2, first_id=1_001)
     calm = steady({0: 0.0, 1: 0.0, 2: 0.0}, start_ms=10_000, seconds=2)
-    learn(consensus, by_receipt(calm, late, wick), wicks=[b"1001"])
+    learn(consensus, by_receipt(calm, late))
     learn(plain, calm)
     for name, value in vars(plain).items():
         np.testing.assert_array_equal(getattr(consensus, name), value, err_msg=name)
+
+
+def test_a_venue_has_no_say_while_it_has_a_wick_and_teaches_nothing():
+    """Its quotes went along, not so far that the other venue would be alone in the right."""
+    consensus = settled((0.0, 0.0), noise=0.003)
+    before = premium(consensus, 1)
+    wick = trades(1, [10_100.0, 10_110.0], 0.02, first_id=1_000)
+    along = steady({1: 0.011}, start_ms=10_050, seconds=0.1)
+    other = steady({0: 0.0}, start_ms=10_001, seconds=0.2)
+    learn(consensus, by_receipt(wick, along, other), wicks=[b"1000", b"1001"])
+    assert consensus.count.tolist() == [1]
+    assert level(consensus) == pytest.approx(0.0, abs=1e-3)
+    assert premium(consensus, 1) == before
+    learn(consensus, steady({0: 0.0, 1: 0.0}, start_ms=10_201, seconds=0.2))
+    assert consensus.count.tolist() == [2]
+
+
+def test_where_all_have_a_wick_they_all_have_a_say():
+    consensus = settled((0.0, 0.0))
+    rows = by_receipt(quotes(0, [10_001.0]), quotes(1, [10_002.0]), trades(0, [10_003.0], 0.1), trades(1, [10_004.0], 0.1))
+    rows["trade_id"][2:] = b"1000", b"1001"
+    learn(consensus, rows, wicks=[b"1000", b"1001"])
+    assert consensus.count.tolist() == [2]
+    assert level(consensus) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_noise_is_averaged_a_trend_is_followed_and_a_jump_at_once():
@@ -143,10 +166,11 @@ def test_after_a_pause_it_follows_at_once():
 def test_the_anchor_is_the_consensus_before():
     consensus = settled()
     step_ms = ANCHOR_NS / MS
+    first_ms = 10_000 + -(START_NS + 10_000 * MS) % ANCHOR_NS / MS
     for number in range(1, 5):
-        now_ms = 10_000 + number * step_ms
+        now_ms = first_ms + number * step_ms
         learn(
-            consensus, steady(dict.fromkeys(range(3), 0.01 * number), start_ms=now_ms + 1, seconds=step_ms / 1000 - 0.1)
+            consensus, steady(dict.fromkeys(range(3), 0.01 * number), start_ms=now_ms + 1, seconds=(step_ms - GRID_MS) / 1000)
         )
         assert level(consensus) == pytest.approx(0.01 * number, abs=1e-4)
         assert consensus.anchor[0] - np.log(BASE) == pytest.approx(0.01 * (number - 2) if number > 1 else 0.0, abs=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.venue_tables import ascending, flat, how_many, known_median, middle_two
+from operators.venue_tables import ascending, flat, greatest, how_many, known_median, middle_two
 
 VALUES = st.floats(-10, 10) | st.just(np.inf)
 ROWS = st.lists(st.lists(VALUES, min_size=7, max_size=7), min_size=1, max_size=5).map(np.array)
@@ -13,6 +13,12 @@ ROWS = st.lists(st.lists(VALUES, min_size=7, max_size=7), min_size=1, max_size=5
 @given(ROWS)
 def test_seven_columns_are_sorted_row_by_row(values):
     np.testing.assert_array_equal(np.stack(ascending(values), axis=1), np.sort(values, axis=1))
+
+
+@given(ROWS, st.integers(1, 9))
+def test_the_greatest_come_first(values, many):
+    expected = -np.sort(-values, axis=1)[:, :many]
+    np.testing.assert_array_equal(np.stack(greatest(values, many), axis=1), expected)
 
 
 @given(ROWS)
