@@ -91,10 +91,10 @@ CALM_SCALES: Final = 4.0
 CALM_LEAST: Final = 0.0015
 CALM_NS: Final = 1_000_000_000
 """Nothing is learned until so long after the consensus moved farther than this: venues make a move one by one."""
-REGIME_NS: Final = 5_000_000_000
+REGIME_NS: Final = 3_000_000_000
 """A venue that stays outside the band, with its quotes, for this long has a new basis."""
-REGIME_TICKED: Final = 5
-"""And it ticked in at least so many cells of the grid."""
+REGIME_TICKED: Final = 3
+"""And it ticked in at least so many cells of the grid, wicks included."""
 
 RATE_S: Final = 20.0
 """A venue's usual interval is learned over this time."""
@@ -410,10 +410,11 @@ class Consensus:
         back = heard & (inside > part.rows / 2)
         away = heard & ~back
         since = np.where(back, _LONG_AGO, np.where(away & quoted & (since == _LONG_AGO), boundary_ns, since))
-        cells = np.where(back, 0, cells + (away & (since != _LONG_AGO)))
-        settled = away & (since != _LONG_AGO) & (boundary_ns - since >= REGIME_NS) & (cells >= REGIME_TICKED)
+        there = away | part.accused
+        cells = np.where(back, 0, cells + (there & (since != _LONG_AGO)))
+        settled = there & (since != _LONG_AGO) & (boundary_ns - since >= REGIME_NS) & (cells >= REGIME_TICKED)
         if settled.any():
-            shown = part.mean_value - middle[:, None]
+            shown = self.value - middle[:, None]
             self.basis = np.where(settled, shown, self.basis)
             noise = self.scale[:, None] ** 2 / np.maximum(part.rows, 1)
             self._doubt = np.where(settled, noise, self._doubt)

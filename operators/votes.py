@@ -15,7 +15,7 @@ from market.schema import F64, I8, I64, Bool
 
 FOLLOWED: Final = 0.5
 """A venue followed if it came at least half of the way from where the price was to the trade's."""
-FOLLOWED_LATE: Final = 0.6
+FOLLOWED_LATE: Final = 0.75
 """After the trade's window it takes more: by then others have had time to come all the way, or to wander."""
 FOLLOWED_PART: Final = 1 / 3
 """One that came a third of the way does not speak against it: a real move may be back before a slow venue is heard."""

@@ -10,7 +10,7 @@ from operators.consensus import BAND_SCALES, EDGE_LEAST, EDGE_SCALES, Consensus
 from operators.evidence import CELL_NS, CELLS, Evidence
 from operators.hold import QUANTUM_NS
 from operators.horizon import Horizon
-from operators.jury import ANCHOR_SHARE, BURST_SCALES, EXCURSION_NS, Judged, Jury
+from operators.jury import ANCHOR_SHARE, BURST_SCALES, EXCURSION_NS, EXCURSION_SCALES, Judged, Jury
 from tests.operators.markets import MS, START_NS, by_receipt, hold_of, learn, quotes, trades
 
 WINDOW_NS = 150 * MS
@@ -78,6 +78,15 @@ def test_a_print_between_edge_and_band_is_of_the_excursion_that_is_near_in_time(
     prints = trades(2, [AT_MS, AT_MS + apart_ms], np.array([0.03, small]))
     peers = [quotes(venue, [AT_MS + apart_ms + 60]) for venue in OTHERS]
     sheet, rows, _ = judged(prints, peers=peers)
+    assert sheet.verdict[rows].tolist() == [WICK, verdict]
+
+
+@pytest.mark.parametrize(("scales", "verdict"), [(EXCURSION_SCALES - 0.3, CONFIRMED), (EXCURSION_SCALES + 0.3, WICK)])
+def test_an_ordinary_print_beside_a_wick_is_none(scales, verdict):
+    scale = 0.01
+    sheet, rows, _ = judged(
+        trades(2, [AT_MS, AT_MS + 10], np.array([0.1, scales * scale])), peers=heard_after(), scale=scale
+    )
     assert sheet.verdict[rows].tolist() == [WICK, verdict]
 
 
