@@ -18,7 +18,8 @@ FOLLOWED: Final = 0.5
 FOLLOWED_LATE: Final = 0.75
 """After the trade's window it takes more: by then others have had time to come all the way, or to wander."""
 FOLLOWED_PART: Final = 1 / 3
-"""One that came a third of the way does not speak against it: a real move may be back before a slow venue is heard."""
+"""One that came a third of the way does not speak against it: a real move may be back before a slow venue is heard.
+Amid noise it takes 4 dispersions here too, yet never more than half of the way: that is following where noise is small."""
 NOISE_SCALES: Final = 4.0
 FOLLOWED_MOST: Final = 0.8
 """Half of a small move is within natural noise: then it takes 4 dispersions, yet never more than 0.8 of the way."""
@@ -65,13 +66,13 @@ def way(end: F64, anchor: F64, level: F64, scale: F64) -> Way:
     anchor = np.where(np.isfinite(anchor), anchor, level)
     whole = np.abs(end - anchor)
     rest = np.where((level - anchor) * (end - level) > 0, np.abs(end - level), whole)
-    shares = (FOLLOWED, FOLLOWED_LATE, FOLLOWED_PART)
-    return Way(end > anchor, end, *(_short(whole, rest, scale, share) for share in shares))
+    shares = ((FOLLOWED, FOLLOWED_MOST), (FOLLOWED_LATE, FOLLOWED_MOST), (FOLLOWED_PART, FOLLOWED))
+    return Way(end > anchor, end, *(_short(whole, rest, scale, share, most) for share, most in shares))
 
 
-def _short(whole: F64, rest: F64, scale: F64, share: float) -> F64:
+def _short(whole: F64, rest: F64, scale: F64, share: float, most: float) -> F64:
     def open_part(length: F64) -> F64:
-        return length - np.maximum(share * length, np.minimum(NOISE_SCALES * scale, FOLLOWED_MOST * length))
+        return length - np.maximum(share * length, np.minimum(NOISE_SCALES * scale, most * length))
 
     return np.minimum(
         open_part(whole), np.maximum(np.maximum(OVERSHOT * whole, OVERSHOT_SCALES * scale), open_part(rest))

@@ -132,7 +132,9 @@ def test_a_venue_has_no_say_while_it_has_a_wick_and_teaches_nothing():
 
 def test_where_all_have_a_wick_they_all_have_a_say():
     consensus = settled((0.0, 0.0))
-    rows = by_receipt(quotes(0, [10_001.0]), quotes(1, [10_002.0]), trades(0, [10_003.0], 0.1), trades(1, [10_004.0], 0.1))
+    rows = by_receipt(
+        quotes(0, [10_001.0]), quotes(1, [10_002.0]), trades(0, [10_003.0], 0.1), trades(1, [10_004.0], 0.1)
+    )
     rows["trade_id"][2:] = b"1000", b"1001"
     learn(consensus, rows, wicks=[b"1000", b"1001"])
     assert consensus.count.tolist() == [2]
@@ -170,7 +172,8 @@ def test_the_anchor_is_the_consensus_before():
     for number in range(1, 5):
         now_ms = first_ms + number * step_ms
         learn(
-            consensus, steady(dict.fromkeys(range(3), 0.01 * number), start_ms=now_ms + 1, seconds=(step_ms - GRID_MS) / 1000)
+            consensus,
+            steady(dict.fromkeys(range(3), 0.01 * number), start_ms=now_ms + 1, seconds=(step_ms - GRID_MS) / 1000),
         )
         assert level(consensus) == pytest.approx(0.01 * number, abs=1e-4)
         assert consensus.anchor[0] - np.log(BASE) == pytest.approx(0.01 * (number - 2) if number > 1 else 0.0, abs=1e-4)
@@ -227,6 +230,17 @@ def test_a_few_ticks_make_no_regime_and_a_venue_that_ticks_seldom_settles_too():
     assert premium(learn(settled(), by_receipt(others, few)), 2) == pytest.approx(0.0, abs=1e-3)
     more = quotes(2, 10_000 + np.arange(REGIME_TICKED + 1) * every_ms, values)
     assert premium(learn(consensus, by_receipt(others, more)), 2) == pytest.approx(0.04, rel=0.02)
+
+
+@pytest.mark.parametrize("ticked", [REGIME_TICKED - 1, REGIME_TICKED])
+def test_its_wicks_are_ticks_too(ticked):
+    consensus = settled()
+    others = steady({0: 0.0, 1: 0.0}, start_ms=10_000, seconds=5)
+    at_ms = 10_000 + np.linspace(1, REGIME_NS / MS + 300, ticked)
+    wicks = trades(2, at_ms[1:], 0.04, first_id=1_000)
+    rows = by_receipt(others, quotes(2, at_ms[:1], 0.04), wicks)
+    learn(consensus, rows, wicks=wicks["trade_id"].tolist())
+    assert premium(consensus, 2) == pytest.approx(0.04 if ticked == REGIME_TICKED else 0.0, abs=1e-3)
 
 
 def test_one_that_comes_back_in_between_starts_anew():

@@ -64,6 +64,7 @@ def test_in_a_wide_symbol_half_of_a_small_move_is_noise_but_not_all_of_it():
     scale = 0.7 * MOVE / NOISE_SCALES
     assert one_way(scale=scale).short == pytest.approx(MOVE - NOISE_SCALES * scale)
     assert one_way(scale=10 * scale).short == pytest.approx((1 - FOLLOWED_MOST) * MOVE)
+    assert one_way(scale=10 * scale).short_part == pytest.approx((1 - FOLLOWED) * MOVE)
 
 
 def test_a_wick_on_top_of_a_real_move_must_be_followed_from_where_that_move_is():
