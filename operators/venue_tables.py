@@ -39,7 +39,7 @@ def ascending(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
 
 
 def greatest(values: npt.NDArray[Any], many: int) -> list[npt.NDArray[Any]]:
-    """Return the `many` greatest of each row of n x 7 numbers, the greatest first; at most all seven, n numbers each."""
+    """Return the `many` greatest of each row of n x 7 numbers, the greatest first: at most seven columns."""
     found: list[npt.NDArray[Any]] = []
     for column in values.T:
         rest = column

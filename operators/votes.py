@@ -19,7 +19,7 @@ FOLLOWED_LATE: Final = 0.75
 """After the trade's window it takes more: by then others have had time to come all the way, or to wander."""
 FOLLOWED_PART: Final = 1 / 3
 """One that came a third of the way does not speak against it: a real move may be back before a slow venue is heard.
-Amid noise it takes 4 dispersions here too, yet never more than half of the way: that is following where noise is small."""
+Amid noise it takes 4 dispersions here too, yet at most half of the way: that is following where noise is small."""
 NOISE_SCALES: Final = 4.0
 FOLLOWED_MOST: Final = 0.8
 """Half of a small move is within natural noise: then it takes 4 dispersions, yet never more than 0.8 of the way."""
