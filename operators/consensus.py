@@ -279,7 +279,7 @@ class Consensus:
         fresh = age_ns <= FRESH_NS
         if accused.any():
             others = fresh & ~accused
-            fresh = np.where(others.any(axis=1)[:, None], others, fresh)
+            fresh = np.where((how_many(others) > 0)[:, None], others, fresh)
         values = np.where(fresh, self.value - self.basis, np.inf)
         count = how_many(fresh)
         low, high = middle_two(values, count)
