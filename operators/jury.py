@@ -23,6 +23,9 @@ EXCURSION_SCALES: Final = 4.0
 """And farther off than this: an ordinary print beside a wick is none."""
 BURST_SCALES: Final = 4.5
 """The band of a print with another one beyond the edge beside it: chance lets one stray, hardly two at once."""
+CROWD: Final = 4
+CROWD_SCALES: Final = 4.0
+"""And of so many."""
 ANCHOR_SHARE: Final = 0.75
 """A wick is beyond the band of the consensus, and beyond this part of it from the anchor."""
 
@@ -64,10 +67,12 @@ class Jury:
     window_ns: int
     least: int
     _strayed_ns: I64 = field(init=False)  # by place and side, the newest trade beyond the edge
+    _strayed: I64 = field(init=False)  # and how many there were in a row
 
     def __post_init__(self) -> None:
         """Begin with no trade beyond the edge."""
         self._strayed_ns = np.full((2, self.consensus.centre.size), LONG_AGO, np.int64)
+        self._strayed = np.zeros((2, self.consensus.centre.size), np.int64)
 
     def forget(self, symbols: I64) -> None:
         """Forget some symbols, local."""
@@ -131,11 +136,9 @@ class Jury:
         venue, symbol = np.divmod(place, consensus.level.size)
         own = np.arange(rows.size), venue
         band, edge = consensus.band.T.take(place), consensus.edge.T.take(place)
-        burst = self._in_burst(place, deviation > 0, due.event_ns[rows])
-        narrower = np.maximum(
-            band - (BAND_SCALES - BURST_SCALES) * consensus.scale[symbol], np.minimum(band, BAND_LEAST)
-        )
-        band = np.where(burst, narrower, band)
+        many = self._strays(place, deviation > 0, due.event_ns[rows])
+        scales = np.where(many > 1, np.where(many < CROWD, BURST_SCALES, CROWD_SCALES), BAND_SCALES)
+        band = np.maximum(band - (BAND_SCALES - scales) * consensus.scale[symbol], np.minimum(band, BAND_LEAST))
         anchored = value - (consensus.anchor[symbol] + consensus.basis[symbol, venue])
         anchored = np.abs(np.where(np.isfinite(anchored), anchored, deviation))
         extent = self.evidence.between(symbol, due.event_ns[rows] - EXCURSION_NS)
@@ -145,16 +148,20 @@ class Jury:
         far = (off > band) & (anchored > ANCHOR_SHARE * band)
         least = np.maximum(edge, EXCURSION_SCALES * consensus.scale[symbol])
         far |= (np.maximum(farthest, off) > band) & (off > least) & (anchored > edge)
-        return rows[far]
+        return np.asarray(rows[far])
 
-    def _in_burst(self, place: I64, up: Bool, event_ns: I64) -> Bool:
-        """Return which of n trades beyond the edge have another on their side, in their quantum or shortly before."""
+    def _strays(self, place: I64, up: Bool, event_ns: I64) -> I64:
+        """Return how many there are of each of n trades beyond the edge, on its side, in its quantum and before it.
+
+        Those before it count if each came within EXCURSION_NS of the next.
+        """
         side = up * np.int64(self.consensus.centre.size) + place
-        _, which, many = np.unique(side, return_inverse=True, return_counts=True)
-        strayed_ns = self._strayed_ns.reshape(-1)
-        burst: Bool = (many[which] > 1) | (strayed_ns[side] >= event_ns - EXCURSION_NS)
+        _, which, here = np.unique(side, return_inverse=True, return_counts=True)
+        strayed_ns, strayed = self._strayed_ns.reshape(-1), self._strayed.reshape(-1)
+        many = here[which] + np.where(strayed_ns[side] >= event_ns - EXCURSION_NS, strayed[side], 0)
+        strayed[side] = many
         np.maximum.at(strayed_ns, side, event_ns)
-        return burst
+        return np.asarray(many)
 
     def _record(self, judged: Judged, row: int, followed: Bool, live: Bool, waiting: Bool, witnesses: int) -> Wick:
         """Return the record of a wick with its reasons; `followed`, `live` and `waiting` by venue, 7 bool."""

@@ -10,7 +10,16 @@ from operators.consensus import BAND_SCALES, EDGE_LEAST, EDGE_SCALES, Consensus
 from operators.evidence import CELL_NS, CELLS, Evidence
 from operators.hold import QUANTUM_NS
 from operators.horizon import Horizon
-from operators.jury import ANCHOR_SHARE, BURST_SCALES, EXCURSION_NS, EXCURSION_SCALES, Judged, Jury
+from operators.jury import (
+    ANCHOR_SHARE,
+    BURST_SCALES,
+    CROWD,
+    CROWD_SCALES,
+    EXCURSION_NS,
+    EXCURSION_SCALES,
+    Judged,
+    Jury,
+)
 from tests.operators.markets import MS, START_NS, by_receipt, hold_of, learn, quotes, trades
 
 WINDOW_NS = 150 * MS
@@ -92,6 +101,8 @@ def test_an_ordinary_print_beside_a_wick_is_none(scales, verdict):
 
 ASTRAY = (BURST_SCALES + BAND_SCALES) / 2
 """Dispersions: beyond the band of a burst, within that of a print by itself."""
+CROWDED = (CROWD_SCALES + BURST_SCALES) / 2
+"""Beyond the band of a crowd, within that of a burst."""
 
 
 @pytest.mark.parametrize(
@@ -103,9 +114,13 @@ ASTRAY = (BURST_SCALES + BAND_SCALES) / 2
         ([0, 40], [EDGE_SCALES + 0.1, ASTRAY], [CONFIRMED, WICK]),
         ([0, 40], [ASTRAY, ASTRAY], [CONFIRMED, WICK]),
         ([0, EXCURSION_NS / MS + 40], [ASTRAY, ASTRAY], [CONFIRMED, CONFIRMED]),
+        ([1] * CROWD, [CROWDED] * CROWD, [WICK] * CROWD),
+        ([1] * (CROWD - 1), [CROWDED] * (CROWD - 1), [CONFIRMED] * (CROWD - 1)),
+        ([1] * (CROWD - 1) + [40], [CROWDED] * CROWD, [CONFIRMED] * (CROWD - 1) + [WICK]),
+        ([1] * (CROWD - 1) + [EXCURSION_NS / MS + 40], [CROWDED] * CROWD, [CONFIRMED] * CROWD),
     ],
 )
-def test_two_that_stray_together_have_a_narrower_band(at_ms, scales, verdicts):
+def test_those_that_stray_together_have_a_narrower_band(at_ms, scales, verdicts):
     """Only what was before it or beside it counts for a print, so the first of a slow burst has the wide band."""
     scale = 0.02
     prints = trades(2, AT_MS + np.array(at_ms), np.array(scales) * scale)
