@@ -13,6 +13,8 @@ from operators.hold import Columns
 
 OLD_NS: Final = 1_000_000_000
 """What is older than this at its receipt is history, sent late or again: it moves nothing."""
+LAG_NS: Final = 300_000_000
+"""What is older than this says where its venue was, when the others may have been elsewhere: it teaches nothing."""
 
 
 @dataclass(slots=True)
@@ -51,16 +53,19 @@ class Part:
         heard: s x 7 bool, whether there are any.
         mean_value: s x 7 float64; 0 without ticks.
         accused: s x 7 bool, which venues had a wick.
+        lagged: s x 7 bool, which venues had a tick older than LAG_NS at its receipt.
     """
 
     def __init__(self, cell: Cell, symbols: int) -> None:
+        age_ns = cell.receive_ns - cell.event_ns
         good = np.isfinite(cell.value)
-        good &= cell.event_ns >= cell.receive_ns - OLD_NS
-        accused = np.zeros((len(VENUES), symbols), bool)
+        good &= age_ns <= OLD_NS
+        accused, lagged = np.zeros((2, len(VENUES), symbols), bool)
+        lagged.reshape(-1)[cell.place[good & (age_ns > LAG_NS)]] = True
         if not good.all():
             accused.reshape(-1)[cell.place[np.isposinf(cell.value)]] = True
             cell = cell.take(good.nonzero()[0])
-        self.accused = accused.T
+        self.accused, self.lagged = accused.T, lagged.T
         self.place, self.value, self.half, self.receive_ns = cell.place, cell.value, cell.half, cell.receive_ns
         self.symbol = cell.place % symbols
         self._symbols = symbols

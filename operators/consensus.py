@@ -334,7 +334,7 @@ class Consensus:
         self._stir = np.maximum(np.where(stirred, moved, 0.0), faded)
         calm = boundary_ns - self._stirred_ns >= CALM_NS
         compared = (self.count > 1) & calm
-        teaches = news & compared[:, None] & ~part.accused
+        teaches = news & compared[:, None] & ~(part.accused | part.lagged)
         self._learn_basis(count * teaches, total, boundary_ns)
         self._learn_scale(part, deviation, inside & flat(teaches).take(part.place), boundary_ns)
         if not calm_cell or self._away.any():
@@ -353,9 +353,12 @@ class Consensus:
         lasting = self._is_off_for_long(heard, mean, boundary_ns)
         clipped = np.minimum(np.maximum(mean, -most), most)
         mean = np.where(lasting, mean, clipped) if lasting.any() else clipped
-        basis = self.basis + gain * mean
+        step = gain * mean
         self._doubt = doubt * (1 - gain)
         known = self._doubt < BASIS_FIRST**2 / 2
+        common = known_median(step, known)  # is the market's, which the level has yet to follow
+        common = np.where(np.isfinite(common), common, 0.0)
+        basis = self.basis + step - (heard & known) * common[:, None]
         shift = known_median(basis, known)
         shift = np.where(np.isfinite(shift), shift, 0.0)
         self.basis = basis - known * shift[:, None]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from operators.cell import OLD_NS, Cell, Part
+from operators.cell import LAG_NS, OLD_NS, Cell, Part
 
 SYMBOLS = 3
 
@@ -33,6 +33,14 @@ def test_what_was_long_on_its_way_is_left_out():
     late = cell((0, 1, 1.0), (0, 1, 2.0))
     late.event_ns[1] -= OLD_NS + 1
     assert Part(late, SYMBOLS).value.tolist() == [1.0]
+
+
+def test_a_venue_lagged_where_a_tick_of_it_did():
+    late = cell((0, 1, 1.0), (0, 1, 2.0), (5, 2, 3.0))
+    late.event_ns[:] -= LAG_NS, LAG_NS + 1, 0
+    part = Part(late, SYMBOLS)
+    assert part.value.tolist() == [1.0, 2.0, 3.0]
+    assert np.argwhere(part.lagged).tolist() == [[1, 0]]
 
 
 def test_some_symbols_are_left_out():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from market.schema import NS_PER_S
-from operators.cell import OLD_NS
+from operators.cell import LAG_NS, OLD_NS
 from operators.consensus import (
     ANCHOR_NS,
     BAND_LEAST,
@@ -75,7 +75,7 @@ def test_without_ticks_there_is_none():
 
 def test_the_mean_of_those_that_agree_with_the_median_is_the_consensus_and_says_how_many():
     consensus = learn(Consensus(1), quotes_of(0.0, 0.001, 0.05))
-    assert level(consensus) == pytest.approx(0.001, rel=0.01)
+    assert level(consensus) == pytest.approx(0.0005, rel=0.01)
     assert consensus.count.tolist() == [3]
     consensus = learn(Consensus(1), quotes_of(0.0, 0.002))
     assert level(consensus) == pytest.approx(0.001, rel=0.01)
@@ -113,6 +113,25 @@ def test_history_moves_nothing():
     learn(plain, calm)
     for name, value in vars(plain).items():
         np.testing.assert_array_equal(getattr(consensus, name), value, err_msg=name)
+
+
+def test_a_move_of_the_others_gives_a_silent_venue_no_premium():
+    noise = 0.002
+    consensus = settled((0.0, 0.0, 0.0, 0.004), noise=noise)
+    before = premium(consensus, 3)
+    at_ms = np.arange(10_001.0, 11_000.0, 20.0)
+    moves = (quotes(venue, at_ms + venue, 6 * noise * (at_ms - 10_000) / 1000) for venue in range(3))
+    learn(consensus, by_receipt(*moves))
+    assert premium(consensus, 3) == pytest.approx(before, abs=0.3 * noise)
+
+
+@pytest.mark.parametrize(("delay_ms", "learned"), [(LAG_NS / MS - 50, 0.006), (LAG_NS / MS + 50, 0.0)])
+def test_a_venue_that_lags_has_no_premium(delay_ms, learned):
+    """After a stall, or on a link that is clogged: it is where the others were."""
+    consensus = settled()
+    others = steady({0: 0.0, 1: 0.0}, start_ms=10_000, seconds=30)
+    lagging = steady({2: 0.006}, start_ms=10_000, seconds=30, delay_ms=delay_ms)
+    assert premium(learn(consensus, by_receipt(others, lagging)), 2) == pytest.approx(learned, abs=0.0015)
 
 
 def test_a_venue_has_no_say_while_it_has_a_wick_and_teaches_nothing():
