@@ -117,7 +117,7 @@ class Services:
 
     @classmethod
     def start(cls, settings: Settings) -> Services:
-        """Start what the settings leave to us and wait until it is ready.
+        """Start what the settings leave to us and wait until it is ready; end it again if something does not start.
 
         Raises:
             ServicesError: Something does not start, or a configured store does not answer.
@@ -129,7 +129,8 @@ class Services:
             services._start_writer(redis_url, database_url)
             if settings.feed == "sim":
                 services._start_simulator()
-        except (StoreError, psycopg.Error, OSError) as error:
+        except (StoreError, psycopg.Error, OSError, ServicesError) as error:
+            services.finish(complete=False)
             text = " ".join(str(error).split())
             raise ServicesError(text) from None
         return services

@@ -1,12 +1,10 @@
 """What tests of the launcher and of whole flows share: a connection to the store, settings, a data directory."""
 
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from flows.watch import connect
 from market.settings import Settings
+from tests.flows.whole import new_data_dir
 
 
 @pytest.fixture
@@ -32,6 +30,6 @@ def settings_of(monkeypatch, tmp_path):
 
 @pytest.fixture
 def data_dir():
-    """A data directory of a run. Not pytest's own folder: that is private, and PostgreSQL may run as another user."""
-    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
-        yield Path(folder, "mie")
+    """A data directory of a run."""
+    with new_data_dir() as path:
+        yield path

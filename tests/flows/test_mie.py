@@ -2,16 +2,14 @@
 
 import csv
 import signal
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import polars as pl
 import psutil
 import pytest
 
 from tests.flows.markets import recording
-from tests.flows.whole import RUN_S, family, names_of, rows, run, running, stores, until
+from tests.flows.whole import RUN_S, family, names_of, new_data_dir, rows, run, running, stores, until
 
 CANDLES = "SELECT * FROM candles ORDER BY symbol, interval, open_time"
 WICKS = "SELECT * FROM wicks ORDER BY event_time, symbol, venue, trade_id"
@@ -31,8 +29,7 @@ def market(tmp_path_factory):
 @pytest.fixture(scope="module")
 def one_worker(market):
     """Data directory of a replay of that recording on one worker."""
-    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
-        data_dir = Path(folder, "mie")
+    with new_data_dir() as data_dir:
         archive_dir = data_dir / "archive"
         done = run(data_dir, "-w", "1", feed=f"replay:{market[0]}", intervals="1s,1m", archive_dir=archive_dir)
         assert done.returncode == 0, done.stderr

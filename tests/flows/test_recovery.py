@@ -3,16 +3,14 @@
 import socket
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import redis
 
 from sinks.stores import read_stores
 from tests.flows.markets import recording
-from tests.flows.whole import ROOT, RUN_S, command, environment, rows, run, running, until
+from tests.flows.whole import ROOT, RUN_S, command, environment, new_data_dir, rows, run, running, until
 
 QUERIES = (
     "SELECT * FROM candles ORDER BY symbol, interval, open_time",
@@ -27,12 +25,12 @@ KILL_AT = 60
 @pytest.fixture(scope="module")
 def undisturbed():
     """Path of a recording, and the rows of a run on it."""
-    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
-        path = Path(folder, "market.parquet")
+    with new_data_dir() as data_dir:
+        path = data_dir.with_name("market.parquet")
         recording(40, seed=11)[0].write_parquet(path)
-        done = run(Path(folder, "mie"), feed=f"replay:{path}", **SETTINGS)
+        done = run(data_dir, feed=f"replay:{path}", **SETTINGS)
         assert done.returncode == 0, done.stderr
-        yield path, rows(Path(folder, "mie"), *QUERIES)
+        yield path, rows(data_dir, *QUERIES)
 
 
 def candles_written(data_dir):

@@ -79,6 +79,7 @@ def test_a_store_that_is_not_there_is_one_line_without_the_password(data_dir):
     assert "127.0.0.1:1" in text
     assert "secret" not in text
     assert "\n" not in text
+    assert str(data_dir) not in names_of(psutil.process_iter()), "what was started has ended"
 
 
 def test_a_child_is_heard_told_and_ended(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,17 @@ from sinks.paths import lock, run_dir
 
 ROOT = Path(__file__).parents[2]
 RUN_S = 60
+
+
+@contextmanager
+def new_data_dir():
+    """A data directory, removed once everything that ran on it has ended: stores end a little after their last user.
+
+    Not pytest's own folder: that is private, and PostgreSQL may run as another user.
+    """
+    with tempfile.TemporaryDirectory(prefix="mie-flow-") as folder:
+        yield Path(folder, "mie")
+        until(lambda: folder not in names_of(psutil.process_iter()))
 
 
 def environment(data_dir, **settings):

@@ -1,17 +1,15 @@
 """The rig on the real simulator, stores and flow, for a moment."""
 
-import tempfile
-from pathlib import Path
-
 from bench.soak.account import account, read_archive, read_ledger
 from bench.soak.rig import Rig
 from market.venues import VENUES
 from simulator.faults.schedule import read_order
 from tests.connectors.peers import until
+from tests.flows.whole import new_data_dir
 
 
 def test_a_run_takes_faults_and_leaves_its_books():
-    with tempfile.TemporaryDirectory(prefix="mie-soak-") as folder, Rig(Path(folder, "mie"), rate=700, seed=4) as rig:
+    with new_data_dir() as data_dir, Rig(data_dir, rate=700, seed=4) as rig:
         assert set(rig.states) == set(VENUES)
         assert rig.order(read_order({"fault": "drop", "venue": "okx"}))
         assert rig.order(read_order({"fault": "garbage", "venue": "kraken"}))
